@@ -1,0 +1,1 @@
+"""The cellar: errors, values, secrets, signals, resources, and the two doors through which programs are started."""

@@ -1,0 +1,55 @@
+"""The other room that starts programs: those which ask a person something on a terminal (pexpect's one owner)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from flashback.core.command import ProgramMissing
+from flashback.core.secret import Secret
+
+OVER: Final = 2
+SILENT_AFTER: Final = 2.0
+"""Seconds within which a program that asks for a secret has switched echo off."""
+
+
+def converse(
+    argv: tuple[str, ...],
+    *,
+    environment: Mapping[str, str],
+    answer: Callable[[str], Secret | None],
+    hear: Callable[[str], None],
+) -> int:
+    """Run `argv` on a terminal of its own and return its exit code (below zero: ended by that signal).
+
+    Whatever it asks without echo (a passphrase, a token's PIN) goes to `answer`, word for word; `None` means that the
+    person gave up, and the program is ended. Every other line goes to `hear` ("touch your key").
+    Nothing is typed before the program has switched echo off: cryptsetup throws away what came earlier, and the
+    terminal would show it. Raises `ProgramMissing`.
+    """
+    import pexpect
+
+    try:
+        child: Any = pexpect.spawn(argv[0], list(argv[1:]), env=dict(environment), timeout=None)  # type: ignore[arg-type]
+    except pexpect.ExceptionPexpect as problem:
+        raise ProgramMissing(argv[0]) from problem
+    child.delaybeforesend = None
+    try:
+        while child.expect([rb"[^\r\n]*\r?\n", rb"[^\r\n]+: ?$", pexpect.EOF]) != OVER:
+            said: bytes = child.after
+            line = said.decode("utf-8", "replace").strip()
+            if said.endswith(b"\n") or not child.waitnoecho(SILENT_AFTER):
+                if line:
+                    hear(line)
+                continue
+            given = answer(line)
+            if given is None:
+                break
+            child.send(given.reveal() + b"\n")
+    finally:
+        with contextlib.suppress(Exception):
+            child.close(force=True)
+    if child.signalstatus is not None:
+        return -int(child.signalstatus)
+    return int(child.exitstatus or 0)

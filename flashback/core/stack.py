@@ -1,0 +1,60 @@
+"""Taking and giving back: everything that is held lives on one stack and is returned in reverse on every way out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+from flashback.core.errors import FlashbackError, StillHeld
+from flashback.core.signals import Interrupted, StopSignals
+
+T = TypeVar("T")
+
+
+class ResourceStack:
+    """First the intention, then the deed; the undo asks the outside what is still held.
+
+    `give_back` must therefore be a function that may be called twice, or after half a failure. *Look before you
+    take*: what was there before must never be put on the stack, or its undo would close what somebody else holds.
+    A failing undo does not stop the others. What remains becomes `StillHeld`, or, when there was an error already,
+    the tuple `held` on that error: the first cause stays the first cause.
+    """
+
+    def __init__(self, signals: StopSignals) -> None:
+        self._signals = signals
+        self._taken: list[tuple[str, Callable[[], object]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def take(self, name: str, take: Callable[[], T], give_back: Callable[[], object]) -> T:
+        """Note `name`, then run `take`, with signals held; return what `take` returned."""
+        with self._signals.held():
+            self._taken.append((name, give_back))
+            return take()
+
+    def give_back_all(self) -> tuple[str, ...]:
+        """Give everything back now, last taken first. Return a line for each thing that is still held."""
+        stuck: list[str] = []
+        while self._taken:
+            name, give_back = self._taken.pop()
+            try:
+                give_back()
+            except Exception as problem:  # noqa: BLE001 - every undo is tried, whatever another one ran into
+                stuck.append(f"{name} is still held: {problem}")
+        return tuple(stuck)
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
+        stuck: tuple[str, ...] = ()
+        with contextlib.suppress(Interrupted), self._signals.held():
+            stuck = self.give_back_all()
+        if stuck and error is None:
+            raise StillHeld(stuck)
+        if stuck and error is not None:
+            if isinstance(error, FlashbackError | Interrupted):
+                error.held = (*error.held, *stuck)
+            for line in stuck:
+                error.add_note(line)
