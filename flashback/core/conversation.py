@@ -31,7 +31,7 @@ def converse(
     import pexpect
 
     try:
-        child: Any = pexpect.spawn(argv[0], list(argv[1:]), env=dict(environment), timeout=None)  # type: ignore[arg-type]
+        child: Any = pexpect.spawn(argv[0], list(argv[1:]), env=dict(environment), timeout=None)
     except pexpect.ExceptionPexpect as problem:
         raise ProgramMissing(argv[0]) from problem
     child.delaybeforesend = None

@@ -45,9 +45,7 @@ class ResourceStack:
                 stuck.append(f"{name} is still held: {problem}")
         return tuple(stuck)
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _tb: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
         stuck: tuple[str, ...] = ()
         with contextlib.suppress(Interrupted), self._signals.held():
             stuck = self.give_back_all()
