@@ -1,1 +1,1 @@
-"""."""
+"""The run: walk, plan, guard, act, prove."""

@@ -1,1 +1,1 @@
-"""."""
+"""The configuration: YAML written by people in, frozen values out, every finding with its line."""
