@@ -28,10 +28,14 @@ class ResourceStack:
     def __enter__(self) -> Self:
         return self
 
+    def intend(self, name: str, give_back: Callable[[], object]) -> None:
+        """Note `name` before a deed that may be interrupted half-way (a passphrase is asked for); the undo looks."""
+        self._taken.append((name, give_back))
+
     def take(self, name: str, take: Callable[[], T], give_back: Callable[[], object]) -> T:
         """Note `name`, then run `take`, with signals held; return what `take` returned."""
         with self._signals.held():
-            self._taken.append((name, give_back))
+            self.intend(name, give_back)
             return take()
 
     def give_back_all(self) -> tuple[str, ...]:

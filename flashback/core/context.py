@@ -1,0 +1,81 @@
+"""What every piece of work is given: the outside world, as values and callables, wired once in `flashback.app`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from flashback.core.command import Programs
+from flashback.core.events import Tell
+from flashback.core.secret import Secret
+from flashback.core.signals import StopSignals
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where this machine keeps things (DESIGN part 5)."""
+
+    config: Path = Path("/etc/flashback/flashback.yaml")
+    state: Path = Path("/var/lib/flashback")
+    runtime: Path = Path("/run/flashback")
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite file."""
+        return self.state / "ledger.sqlite"
+
+    @property
+    def headers(self) -> Path:
+        """LUKS header backups, one file per drive, `<uuid>.luks`."""
+        return self.state / "headers"
+
+    @property
+    def mounts(self) -> Path:
+        """The folder of the mount points."""
+        return self.runtime / "mnt"
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the lock files."""
+        return self.runtime / "locks"
+
+
+class Person(Protocol):
+    """Whoever can be asked: somebody at a terminal, a file with a passphrase, or nobody."""
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:
+        """The answer to what cryptsetup asks (attempt 1, 2, 3); `None`: the person gives up or cannot answer."""
+        ...
+
+    @property
+    def known_passphrase(self) -> Secret | None:
+        """A passphrase that is there without asking; it is tried once, byte for byte."""
+        ...
+
+    def allows(self, hold: str, why: str) -> bool:
+        """Whether the run may go on in spite of a guard's hold."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """`clock` gives aware UTC moments; `machine` names this host in journals; `run` starts programs."""
+
+    run: Programs
+    signals: StopSignals
+    clock: Callable[[], datetime]
+    tell: Tell
+    person: Person
+    paths: Paths
+    machine: str
+
+    def telling(self, tell: Tell) -> Context:
+        """The same with another listener."""
+        return replace(self, tell=tell)
+
+    def with_person(self, person: Person) -> Context:
+        """The same with somebody else to ask."""
+        return replace(self, person=person)

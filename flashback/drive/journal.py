@@ -1,0 +1,112 @@
+"""The drive's own journal, `.flashback/runs.jsonl`: one line per step begun or completed.
+
+It decides what the incumbent is worth: *complete* only if no step has begun on it since it was completed. Lines that
+cannot be read (a torn last line after a power cut, a foreign hand) are passed over: nothing may be concluded from them
+but that they are there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from flashback.core.text import parse_rfc3339
+
+VERSION: Final = 1
+LONGEST_LINE: Final = 64 * 1024
+
+
+class Mark(StrEnum):
+    """What a line says of a master on this drive."""
+
+    BEGUN = "begun"
+    COMPLETE = "complete"
+    UNCHANGED = "unchanged"
+    SNAPSHOT = "snapshot"
+    PRUNED = "pruned"
+    SCRUB = "scrub"
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line. `sequence` counts the runs of this drive and never falls; `at` is RFC 3339 in UTC.
+
+    `generation` is the incumbent's Btrfs generation when it was completed. `facts` is for people and for a ledger
+    that is rebuilt from drives.
+    """
+
+    v: int = VERSION
+    sequence: int
+    run: str
+    at: str
+    mark: Mark
+    machine: str = ""
+    master: str = ""
+    snapshot: str = ""
+    generation: int = 0
+    unread: int = 0
+    facts: dict[str, Any] = {}
+
+    @property
+    def moment(self) -> datetime:
+        """`at` as a moment."""
+        return parse_rfc3339(self.at)
+
+
+@dataclass(frozen=True, slots=True)
+class Incumbent:
+    """What the journal says of `<master>/current`: since when it is complete, or that it is not."""
+
+    complete: bool
+    completed: datetime | None = None
+    generation: int = 0
+    unread: int = 0
+
+
+def encode(line: Line) -> bytes:
+    """One line of JSON without its newline, in ASCII."""
+    return json.dumps(msgspec.to_builtins(line), ensure_ascii=True, separators=(",", ":")).encode("ascii")
+
+
+def decode(content: bytes) -> tuple[Line, ...]:
+    """The lines that can be read, in their order. Never raises: the content is a drive's."""
+    return tuple(line for text in content.split(b"\n") if (line := _decoded(text)) is not None)
+
+
+def _decoded(text: bytes) -> Line | None:
+    if not text.strip() or len(text) > LONGEST_LINE:
+        return None
+    try:
+        line = msgspec.json.decode(text, type=Line)
+        _ = line.moment
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return line if line.v == VERSION and line.sequence >= 0 else None
+
+
+def incumbent(lines: Iterable[Line], master: str) -> Incumbent:
+    """What the journal as a whole says of the incumbent of `master`."""
+    state = Incumbent(complete=False)
+    for line in lines:
+        if line.master != master:
+            continue
+        if line.mark is Mark.BEGUN:
+            state = Incumbent(complete=False)
+        elif line.mark is Mark.COMPLETE:
+            state = Incumbent(complete=True, completed=line.moment, generation=line.generation, unread=line.unread)
+    return state
+
+
+def last_sequence(lines: Sequence[Line]) -> int:
+    """The highest sequence number so far, 0 when there is none; order does not rest on the clock."""
+    return max((line.sequence for line in lines), default=0)
+
+
+def latest(lines: Sequence[Line]) -> datetime | None:
+    """The latest moment that any line names."""
+    return max((line.moment for line in lines), default=None)

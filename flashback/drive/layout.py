@@ -1,0 +1,120 @@
+"""What lies where on a drive (DESIGN part 4), and how to get there without following anything the drive planted.
+
+Everything on a drive is untrusted: each component below the mount point is opened with O_NOFOLLOW and must be what it
+should be, so a link at `.flashback`, `<master>/current` or `snapshots` leads nowhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from flashback.core.errors import DriveError
+from flashback.core.text import parse_stamp, shown
+
+OURS: Final = ".flashback"
+README: Final = "README.txt"
+CURRENT: Final = "current"
+SNAPSHOTS: Final = "snapshots"
+JOURNAL: Final = "runs.jsonl"
+MARKER: Final = "drive.yaml"
+CONFIG_COPY: Final = "config"
+HEADERS: Final = "headers"
+BALLAST: Final = "ballast"
+FORMAT_VERSION: Final = 1
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LARGEST_TEXT: Final = 16 * 1024 * 1024
+
+
+@contextmanager
+def directory(parent: int, name: str) -> Iterator[int]:
+    """A descriptor of the directory `name` in `parent`. Raises `DriveError` when it is a link or no directory."""
+    descriptor = open_directory(parent, name)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def open_directory(parent: int, name: str) -> int:
+    """Like `directory`, for callers that keep the descriptor. Raises `FileNotFoundError` too."""
+    try:
+        return os.open(name, _DIRECTORY, dir_fd=parent)
+    except OSError as problem:
+        if problem.errno in {errno.ELOOP, errno.ENOTDIR}:
+            raise DriveError(
+                f"{shown(name)} on the drive is not a directory of its own",
+                hint="somebody changed the drive by hand; look at it on a machine that you do not mind losing",
+            ) from problem
+        raise
+
+
+@contextmanager
+def made_directory(parent: int, name: str, mode: int = 0o700) -> Iterator[int]:
+    """Like `directory`; makes it first where there is nothing. The mode is set whatever the umask."""
+    try:
+        os.mkdir(name, mode, dir_fd=parent)
+        fresh = True
+    except FileExistsError:
+        fresh = False
+    with directory(parent, name) as descriptor:
+        if fresh:
+            os.fchmod(descriptor, mode)
+        yield descriptor
+
+
+def read_text(parent: int, name: str) -> bytes | None:
+    """The content of the regular file `name`, or `None` when there is none. Raises `DriveError` for anything else."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise DriveError(f"{shown(name)} on the drive is a link, which Flashback never makes") from problem
+        raise
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_TEXT:
+            raise DriveError(f"{shown(name)} on the drive is not a file of the size that Flashback writes")
+        return file.read(_LARGEST_TEXT)
+
+
+def write_text(parent: int, name: str, content: bytes, mode: int = 0o600) -> None:
+    """Replace the file `name` as a whole, with its content on the medium before its name."""
+    temporary = f".{name}.new"
+    try:
+        os.unlink(temporary, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent
+    )
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, mode)
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+
+
+def append_line(parent: int, name: str, line: bytes, mode: int = 0o600) -> None:
+    """Append one line and wait until it is on the medium."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, mode, dir_fd=parent)
+    with open(descriptor, "ab") as file:
+        file.write(line + b"\n")
+        file.flush()
+        os.fsync(descriptor)
+
+
+def snapshot_names(snapshots: int) -> tuple[str, ...]:
+    """The names of ours in an open `snapshots` folder, oldest first; anything else there is left alone."""
+    with os.scandir(snapshots) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return tuple(sorted(name for name in names if parse_stamp(name) is not None))

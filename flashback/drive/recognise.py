@@ -1,0 +1,138 @@
+"""Which drive is this? By its LUKS UUID and the digest of its header, never by /dev/sdX or a label (DESIGN 7.3)."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flashback.core.command import Runner
+from flashback.core.errors import DriveError, UsageError
+from flashback.core.text import shown
+from flashback.rotation.values import KnownDrive, Standing
+from flashback.tools import block, cryptsetup
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A known drive together with the device on which it was seen."""
+
+    known: KnownDrive
+    volume: block.LuksVolume
+
+
+def plugged_in(run: Runner, known: Sequence[KnownDrive]) -> tuple[Candidate, ...]:
+    """Every known drive that is plugged in, by name. Raises `DriveError` for two devices with one UUID."""
+    volumes = block.luks_volumes(run)
+    found = [Candidate(drive, volume) for drive in known if (volume := the_only(volumes, drive.uuid)) is not None]
+    return tuple(sorted(found, key=lambda candidate: candidate.known.name))
+
+
+def the_only(volumes: Sequence[block.LuksVolume], uuid: str) -> block.LuksVolume | None:
+    """The device with this LUKS UUID, if any. Raises `DriveError` for two: one of them must be a copy."""
+    same = [volume for volume in volumes if volume.uuid == uuid]
+    if len(same) > 1:
+        devices = " and ".join(
+            f"{volume.path} ({volume.model or 'no model'}, {volume.serial or 'no serial'})" for volume in same
+        )
+        raise DriveError(
+            f"{devices} carry the same LUKS UUID, so one is a copy of the other",
+            hint="unplug the copy; Flashback does not guess which of the two is the drive",
+        )
+    return same[0] if same else None
+
+
+def by_name(run: Runner, known: Sequence[KnownDrive], wanted: str) -> Candidate:
+    """The drive that a person means by a name, a LUKS UUID or a device. Raises `DriveError`, `UsageError`."""
+    drive = named(known, wanted)
+    if drive is not None:
+        volume = the_only(block.luks_volumes(run), drive.uuid)
+        if volume is None:
+            raise DriveError(f"{drive.name} is not plugged in", hint=f"plug it in, then: flashback run {drive.name}")
+        return Candidate(drive, volume)
+    if "/" in wanted:
+        return on_device(run, known, wanted)
+    names = [each.name for each in known]
+    close = difflib.get_close_matches(wanted, names, 1)
+    raise DriveError(
+        f"no drive called {shown(wanted)} is known here" + (f"; did you mean {close[0]}?" if close else ""),
+        hint="flashback drive list shows those that are known; `flashback init DEVICE` prepares a new one",
+    )
+
+
+def named(known: Sequence[KnownDrive], wanted: str) -> KnownDrive | None:
+    """The known drive with this name (whatever its case) or UUID."""
+    folded = wanted.casefold()
+    return next((each for each in known if folded in {each.name.casefold(), each.uuid.casefold()}), None)
+
+
+def on_device(run: Runner, known: Sequence[KnownDrive], path: str) -> Candidate:
+    """The known drive on this device, or on the device's one partition."""
+    real = block_device(path)
+    volumes = block.luks_volumes(run)
+    here = [volume for volume in volumes if real in {volume.path, volume.disk}]
+    if not here:
+        raise DriveError(
+            f"{shown(path)} holds no LUKS2 volume",
+            hint=f"if this is a drive to be prepared (everything on it is erased): flashback init {shown(path)}",
+        )
+    if len(here) > 1:
+        raise DriveError(f"{shown(path)} holds several LUKS volumes", hint="name the partition that you mean")
+    return _known_here(known, volumes, here[0])
+
+
+def _known_here(
+    known: Sequence[KnownDrive], volumes: Sequence[block.LuksVolume], volume: block.LuksVolume
+) -> Candidate:
+    drive = named(known, volume.uuid) if volume.uuid else None
+    if drive is not None:
+        the_only(volumes, drive.uuid)
+        return Candidate(drive, volume)
+    if volume.version != 2:
+        raise DriveError(
+            f"{volume.path} is a LUKS{volume.version} volume; Flashback uses LUKS2",
+            hint="it is not one of Flashback's drives; look at it with cryptsetup luksDump",
+        )
+    raise DriveError(
+        f"{volume.path} (LUKS {volume.uuid}) is not a drive of this machine's rotation",
+        hint="a drive of another machine is taken over by `flashback drive adopt`; anything else was left alone",
+    )
+
+
+def block_device(path: str) -> str:
+    """The real path of a block device. Raises `DriveError` (no such device) or `UsageError` (something else)."""
+    try:
+        status = os.stat(path)
+    except OSError as problem:
+        raise DriveError(
+            f"there is no device {shown(path)}", hint="`lsblk` lists the devices that are plugged in"
+        ) from problem
+    if not stat.S_ISBLK(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a block device"
+        raise UsageError(f"{shown(path)} is {kind}", hint="name a device such as /dev/sdb; `lsblk` lists them")
+    return os.path.realpath(path)
+
+
+def check_identity(candidate: Candidate) -> None:
+    """Hold the header against its digest from enrolment, before any passphrase is asked for. Raises `DriveError`."""
+    known, volume = candidate.known, candidate.volume
+    if volume.version != 2:
+        raise DriveError(f"{volume.path} says it is {known.name}, but it is no LUKS2 volume any more")
+    if cryptsetup.header_digest(volume.path, known.header_length) != known.header_digest:
+        raise DriveError(
+            f"the header of {volume.path} is not the one that {known.name} had when it was made known",
+            hint="do not type the passphrase. If you changed a key slot yourself, `flashback key header` makes the "
+            "change known; if not, treat the drive as somebody else's",
+        )
+
+
+def refuse_unwanted(known: KnownDrive) -> None:
+    """A lost or retired drive is not written to. Raises `DriveError`."""
+    if known.standing is Standing.ACTIVE:
+        return
+    raise DriveError(
+        f"{known.name} was marked {known.standing.value}",
+        hint=f"if it is to be used again: flashback drive set {known.name} standing=active",
+    )

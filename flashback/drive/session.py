@@ -1,0 +1,242 @@
+"""A drive is opened, used and put away: the one place where mappings and mounts are taken.
+
+The mount lives in a mount namespace of this process alone, and the mapping is told to close itself as soon as the mount
+is gone; so not even SIGKILL or a pulled plug leaves either of them behind (LINUX facts: `cryptsetup close --deferred`,
+mount_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flashback.core.context import Context
+from flashback.core.errors import DriveError, DriveGone, DriveState, PassphraseRefused, StillHeld
+from flashback.core.events import Note, Step, StepBegun, StepDone
+from flashback.core.locks import locked
+from flashback.core.secret import Secret
+from flashback.core.stack import ResourceStack
+from flashback.core.text import shown
+from flashback.drive import layout, marker
+from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
+from flashback.rotation.values import KnownDrive
+from flashback.tools import block, btrfs, cryptsetup, mount
+
+TRIES: Final = 3
+GONE_WITHIN: Final = 10.0
+"""Seconds that the kernel is given to let go of a mapping after the unmount."""
+
+
+@dataclass(slots=True)
+class OpenDrive:
+    """A drive whose file system is mounted at `mount_point`; `root` is a descriptor of its top directory."""
+
+    known: KnownDrive
+    volume: block.LuksVolume
+    mapping: str
+    mount_point: Path
+    root: int
+    filesystem: str
+    presence: block.Presence
+    errors_before: dict[str, int]
+    read_only: bool
+
+    def watch(self) -> None:
+        """Raise `DriveGone` as soon as the device is not there any more."""
+        if not block.still_there(self.presence):
+            raise DriveGone(
+                f"{self.known.name} was unplugged while it was being written to",
+                hint=f"plug it in again, then: flashback run {self.known.name}. It carries on where it stopped",
+            )
+
+
+class Session:
+    """One use of one drive. `state` is always what was last seen to be true of it."""
+
+    def __init__(self, context: Context, candidate: Candidate) -> None:
+        self.context = context
+        self.candidate = candidate
+        self.state = DriveState.NOT_OPENED
+        self.close_seconds = 0.0
+
+    @contextmanager
+    def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:
+        """Open the drive for the block, and put it away on every way out.
+
+        Raises `Locked`, `DriveError`, `PassphraseRefused`, `StillHeld`; every error that leaves the block carries
+        the state of the drive as it was found afterwards.
+        """
+        name = self.candidate.known.name
+        try:
+            with locked(self.context.paths.locks / "run.lock", purpose=f"{purpose} {name}"):
+                refuse_unwanted(self.candidate.known)
+                with ResourceStack(self.context.signals) as stack:
+                    drive = self._open(stack, read_only=read_only)
+                    yield drive
+                    self._close(stack)
+        except BaseException as error:
+            self.state = self._look()
+            if self.state is not DriveState.NOT_OPENED:
+                error.drive_state = self.state  # type: ignore[attr-defined]
+            elif getattr(error, "drive_state", DriveState.NOT_INVOLVED) is DriveState.NOT_INVOLVED:
+                error.drive_state = DriveState.NOT_OPENED  # type: ignore[attr-defined]
+            raise
+
+    def _open(self, stack: ResourceStack, *, read_only: bool) -> OpenDrive:
+        context, known, volume = self.context, self.candidate.known, self.candidate.volume
+        context.tell(StepBegun(Step.OPEN, f"{known.name} on {volume.path}"))
+        begun = time.monotonic()
+        check_identity(self.candidate)
+        self._refuse_open_elsewhere()
+        presence = block.presence(volume.path)
+        mount.private_namespace()
+        mapping = mapping_name(known)
+        target = context.paths.mounts / known.name
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        self.state = DriveState.UNKNOWN
+        stack.intend(f"the LUKS mapping {mapping}", lambda: cryptsetup.close(context.run, mapping))
+        self._unlock(mapping, read_only=read_only)
+        stack.take(
+            f"the mount at {target}",
+            lambda: mount.mount(
+                context.run, f"/dev/mapper/{mapping}", target, options=("compress=zstd:3",), read_only=read_only
+            ),
+            lambda: mount.unmount(context.run, target),
+        )
+        cryptsetup.close_deferred(context.run, mapping)
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.take("the drive's top directory", lambda: None, lambda: os.close(root))
+        filesystem = btrfs.filesystem_uuid(root)
+        drive = OpenDrive(
+            known, volume, mapping, target, root, filesystem, presence, btrfs.error_counts(filesystem), read_only
+        )
+        prove_destination(drive)
+        context.tell(StepDone(Step.OPEN, time.monotonic() - begun, f"{known.name} on {volume.path}"))
+        return drive
+
+    def _refuse_open_elsewhere(self) -> None:
+        known = self.candidate.known
+        for found in cryptsetup.mappings_of(known.uuid):
+            if not found.device_present:
+                put_away(self.context, found.name)
+                continue
+            raise StillHeld(
+                [f"{known.name} is already open as {found.name}"],
+                hint=f"put it away first: flashback close {known.name}",
+            )
+
+    def _unlock(self, mapping: str, *, read_only: bool) -> None:
+        context, volume = self.context, self.candidate.volume
+        known = context.person.known_passphrase
+        if known is not None:
+            cryptsetup.open_with(context.run, volume.path, mapping, secret=known, read_only=read_only)
+            return
+        for attempt in range(1, TRIES + 1):
+            gave_up = False
+
+            def answer(question: str, attempt: int = attempt) -> Secret | None:
+                nonlocal gave_up
+                given = context.person.passphrase(question, attempt)
+                gave_up = given is None
+                return given
+
+            try:
+                cryptsetup.open_by_asking(
+                    context.run.environment,
+                    volume.path,
+                    mapping,
+                    answer=answer,
+                    hear=lambda line: context.tell(Note(shown(line))),
+                    read_only=read_only,
+                )
+            except PassphraseRefused:
+                if gave_up or attempt == TRIES:
+                    raise
+                context.tell(Note("That passphrase opens no key slot; try again."))
+            else:
+                return
+
+    def _close(self, stack: ResourceStack) -> None:
+        """Put everything away and look that it is gone: only after this may anybody say "safe to remove"."""
+        known, volume = self.candidate.known, self.candidate.volume
+        self.context.tell(StepBegun(Step.CLOSE, known.name))
+        begun = time.monotonic()
+        with self.context.signals.held():
+            stuck = stack.give_back_all()
+        wait_until_gone(known)
+        if stuck:
+            raise StillHeld(stuck, hint=f"end what uses it, then: flashback close {known.name}")
+        self.state = self._look()
+        if self.state is DriveState.CLOSED:
+            block.flush(volume.path)
+        self.close_seconds = time.monotonic() - begun
+        self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
+
+    def _look(self) -> DriveState:
+        if self.state is DriveState.NOT_OPENED:
+            return self.state
+        known, volume = self.candidate.known, self.candidate.volume
+        wait_until_gone(known, raises=False)
+        if cryptsetup.mappings_of(known.uuid):
+            return DriveState.STILL_HELD
+        return DriveState.CLOSED if os.path.exists(volume.path) else DriveState.GONE
+
+
+def mapping_name(known: KnownDrive) -> str:
+    """How the mapping is called while Flashback has the drive open."""
+    return f"flashback-{known.name}"
+
+
+def wait_until_gone(known: KnownDrive, *, raises: bool = True) -> None:
+    """Wait until no mapping of the drive exists. Raises `StillHeld` after `GONE_WITHIN` seconds."""
+    deadline = time.monotonic() + GONE_WITHIN
+    while still := cryptsetup.mappings_of(known.uuid):
+        if time.monotonic() > deadline:
+            if raises:
+                names = [f"the mapping {each.name} of {known.name} is still open" for each in still]
+                raise StillHeld(names, hint=f"end what uses it, then: flashback close {known.name}")
+            return
+        time.sleep(0.05)
+
+
+def put_away(context: Context, mapping: str) -> None:
+    """Unmount the mapping wherever we see it mounted, then close it. Raises `StillHeld` with who is in the way."""
+    for place in mount.mounts_of_device(f"/dev/mapper/{mapping}"):
+        mount.unmount(context.run, Path(os.fsdecode(place.target)))
+    cryptsetup.close(context.run, mapping)
+
+
+def prove_destination(drive: OpenDrive) -> None:
+    """Before anything is written: this is a mount, of the expected mapping, on the expected LUKS volume, with the
+    drive's own marker (DESIGN 7.2). Raises `DriveError`; not one byte is written then.
+    """
+    problem = DriveError(
+        f"what is mounted at {drive.mount_point} is not {drive.known.name}",
+        hint="nothing was written; look at `findmnt` and `dmsetup ls`, and please report this",
+    )
+    places = [place for place in mount.mounts() if place.target == os.fsencode(drive.mount_point)]
+    if not places or not mount.is_device(places[-1], f"/dev/mapper/{drive.mapping}"):
+        raise problem
+    if drive.mapping not in {found.name for found in cryptsetup.mappings_of(drive.known.uuid)}:
+        raise problem
+    if os.fstat(drive.root).st_dev != os.stat(drive.mount_point).st_dev:
+        raise problem
+    check_marker(drive)
+
+
+def check_marker(drive: OpenDrive) -> marker.Marker:
+    """The drive's own word on which drive it is. Raises `DriveError` when there is none or it names another."""
+    with layout.directory(drive.root, layout.OURS) as ours:
+        content = layout.read_text(ours, layout.MARKER)
+    if content is None:
+        raise DriveError(f"{drive.known.name} does not carry Flashback's marker, so nothing was written")
+    said = marker.decode(content)
+    if said.uuid != drive.known.uuid:
+        raise DriveError(f"the marker on {drive.known.name} names another drive, so nothing was written")
+    return said
