@@ -1,0 +1,195 @@
+"""Mounting and unmounting, and who is in the way. Unmounting is never lazy: what is said to be gone is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flashback.core.command import Command, CommandFailed, Runner
+from flashback.core.errors import DriveError, Missing, StillHeld
+from flashback.core.text import shown
+
+ALWAYS: Final = ("nosuid", "nodev", "noexec", "noatime")
+PATIENCE: Final = 5.0
+"""Seconds during which a busy mount is tried again: an indexer or a desktop may be looking at it for a moment."""
+PROC: Final = Path("/proc")
+_CLONE_NEWNS: Final = 0x00020000  # linux/sched.h
+_MS_REC: Final = 16384  # linux/mount.h
+_MS_SLAVE: Final = 1 << 19
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One line of proc_pid_mountinfo(5). For Btrfs `device` is a number of its own that no block device has."""
+
+    mount_id: int
+    device: str
+    source: str
+    target: str
+    fstype: str
+    options: tuple[str, ...]
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessUsing:
+    """A process that keeps a mount busy; `name` is its comm, up to 15 characters, as it calls itself."""
+
+    pid: int
+    name: str
+
+
+def private_namespace() -> None:
+    """Move this process into a mount namespace of its own: later mounts are seen by nobody else and end with us.
+
+    Mounts made elsewhere still come in (a master plugged in later). Raises `Missing` where that is not allowed.
+    """
+    moved = _libc.unshare(_CLONE_NEWNS) == 0
+    if not moved or _libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None) != 0:
+        why = os.strerror(ctypes.get_errno())
+        raise Missing(f"a mount namespace of its own is not allowed here: {why}", hint="start again with sudo")
+
+
+def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = (), read_only: bool = False) -> None:
+    """Mount a Btrfs, always nosuid, nodev, noexec, noatime. Raises `DriveError`.
+
+    A write-protected device is mounted read-only without an error: look at `mounts()` or statvfs afterwards.
+    """
+    words = ",".join((*ALWAYS, *options, *(("ro",) if read_only else ())))
+    try:
+        run(Command(("mount", "-t", "btrfs", "-o", words, "--", device, str(target))))
+    except CommandFailed as problem:
+        said = problem.result.err.decode("utf-8", "replace")
+        hint = "a drive that was pulled is still mounted: run `flashback close`" if "File exists" in said else ""
+        lines = [line for line in said.splitlines() if "dmesg(1)" not in line]
+        words = lines[-1] if lines else problem.result.last_words
+        raise DriveError(f"{device} cannot be mounted: {words.strip().rstrip('.')}", hint=hint) from problem
+
+
+def unmount(run: Runner, target: Path, *, patience: float = PATIENCE) -> None:
+    """Unmount `target` and look that it is gone; nothing to do when it is not mounted.
+
+    A busy mount is tried again for `patience` seconds, then `StillHeld` names the processes.
+    """
+    end = time.monotonic() + patience
+    said = ""
+    while is_mounted(target):
+        try:
+            run(Command(("umount", "--", str(target))))
+        except CommandFailed as problem:
+            said = problem.result.last_words
+            if time.monotonic() > end:
+                raise StillHeld((_in_the_way(target, said),), hint="end these programs, then try again") from problem
+            time.sleep(0.25)
+
+
+def _in_the_way(target: Path, said: str) -> str:
+    users = users_of(target)
+    if not users:
+        return f"{target} is still mounted ({said})"
+    named = ", ".join(f"{shown(each.name)} (process {each.pid})" for each in users)
+    return f"{target} is still mounted: {named} is using it"
+
+
+def is_mounted(target: Path) -> bool:
+    """Whether something is mounted at exactly this place, as this process sees it."""
+    return any(each.target == str(target) for each in mounts())
+
+
+def mounts() -> tuple[MountPoint, ...]:
+    """Every mount that this process sees, lowest first. Names that are not UTF-8 come as surrogate escapes."""
+    lines = (PROC / "self/mountinfo").read_bytes().splitlines()
+    return tuple(found for line in lines if (found := parsed(line)) is not None)
+
+
+def parsed(line: bytes) -> MountPoint | None:
+    """A line of mountinfo, `36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw`; `None` if it is none."""
+    left, dash, right = line.partition(b" - ")
+    here, there = left.split(b" "), right.split(b" ")
+    if not dash or len(here) < 6 or len(there) < 3 or not here[0].isdigit():
+        return None
+    options = os.fsdecode(here[5]).split(",")
+    return MountPoint(
+        mount_id=int(here[0]),
+        device=here[2].decode("ascii", "replace"),
+        source=_unescaped(there[1]),
+        target=_unescaped(here[4]),
+        fstype=os.fsdecode(there[0]),
+        options=(*options, *(each for each in os.fsdecode(there[2]).split(",") if each not in options)),
+        read_only="ro" in options or b"ro" in there[2].split(b","),
+    )
+
+
+def _unescaped(word: bytes) -> str:
+    r"""Blank, tab, newline and backslash stand in mountinfo as \040, \011, \012, \134."""
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes((int(found[1], 8) & 0xFF,)), word))
+
+
+def mounts_of(number: str) -> tuple[MountPoint, ...]:
+    """The mounts of the block device with this number, `254:0`: by the device that the source's name leads to."""
+    return tuple(each for each in mounts() if number in {each.device, _number_of(each.source)})
+
+
+def _number_of(path: str) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        status = os.stat(path) if path.startswith("/dev/") else None
+        if status is not None and stat.S_ISBLK(status.st_mode):
+            return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+    return ""
+
+
+# --- who is in the way
+
+
+def users_of(target: Path) -> tuple[ProcessUsing, ...]:
+    """The processes with a working directory, root, program, open or mapped file on what is mounted at `target`."""
+    ids = {each.mount_id for each in mounts() if each.target == str(target)}
+    pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
+    return tuple(ProcessUsing(pid, _name(pid)) for pid in pids if ids and _uses(pid, ids))
+
+
+def _uses(pid: int, mount_ids: set[int]) -> bool:
+    return any(_mount_id(each) in mount_ids for each in _opened(PROC / str(pid)))
+
+
+def _opened(process: Path) -> Iterator[Path]:
+    for name in ("cwd", "root", "exe"):
+        yield process / name
+    for folder in ("fd", "map_files"):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(process / folder):
+                yield process / folder / name
+
+
+def _mount_id(path: Path) -> int | None:
+    """The mount that a link of /proc leads into (proc_pid_fdinfo(5)), whatever namespace its owner lives in.
+
+    O_PATH opens nothing but the name: no device is woken, no FIFO waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        told = (PROC / "self/fdinfo" / str(descriptor)).read_bytes()
+    finally:
+        os.close(descriptor)
+    found = re.search(rb"^mnt_id:\s*(\d+)$", told, re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _name(pid: int) -> str:
+    try:
+        return (PROC / str(pid) / "comm").read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        return "a process"

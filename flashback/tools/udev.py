@@ -1,0 +1,41 @@
+"""Waiting for a drive to be plugged in (pyudev's one owner)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+TICK: Final = 3.0
+
+
+def wait_for_luks(*, is_wanted: Callable[[], T | None], tick: float = TICK) -> T:
+    """Call `is_wanted` now, after every event of a block device and every `tick` seconds; return its first answer.
+
+    The ticks are for machines where no udev runs, or where its events do not reach us (a container). What stops
+    it otherwise is an exception: of `is_wanted`, or of a signal.
+    """
+    wait = _events(tick)
+    while (found := is_wanted()) is None:
+        wait()
+    return found
+
+
+def _events(tick: float) -> Callable[[], None]:
+    """A function that returns after the next event, or after `tick` seconds."""
+    try:
+        import pyudev
+
+        monitor: Any = pyudev.Monitor.from_netlink(pyudev.Context())
+        monitor.filter_by("block")
+        monitor.start()
+    except (ImportError, OSError):
+        return lambda: time.sleep(tick)
+
+    def wait() -> None:
+        if monitor.poll(timeout=tick) is not None:
+            while monitor.poll(timeout=0.2) is not None:  # one insertion makes several events
+                pass
+
+    return wait
