@@ -1,0 +1,223 @@
+"""The floors of the tests, held apart, and what all of them share.
+
+A test's floor is the folder it lies in: `unit` starts no process, `contract` starts fake programs, `tools` real ones on
+loop files (root), `guest` runs in a kernel of its own (tests/vm/uml-run). See CONTRIBUTING.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from flashback.core.command import Programs
+
+FLOORS = ("unit", "contract", "tools", "guest")
+HERE = Path(__file__).parent
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+IN_GUEST = os.uname().nodename == "uml" or os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
+"""Whether this kernel may be used for the guest floor: it is the guest's, or somebody said that ours will do."""
+
+
+class RealProcess(BaseException):
+    """A unit test tried to start a process. A `BaseException`, so that no handler in the program eats it."""
+
+
+def floor_of(path: Path) -> str:
+    """The floor of a test file, by its folder."""
+    floor = path.relative_to(HERE).parts[0]
+    if floor not in FLOORS:
+        raise pytest.UsageError(f"{path} lies on no floor: tests belong in one of the folders {', '.join(FLOORS)}")
+    return floor
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        floor = floor_of(item.path)
+        wrong = {mark.name for mark in item.iter_markers()} & set(FLOORS) - {floor}
+        if wrong:
+            raise pytest.UsageError(f"{item.nodeid} lies on the floor {floor}, but is marked {wrong.pop()}")
+        if floor != "unit":
+            item.add_marker(floor)
+    away = [item for item in items if item.get_closest_marker("guest")] if not IN_GUEST else []
+    if away and "guest" in config.getoption("markexpr").replace("not guest", ""):
+        raise pytest.UsageError("the guest floor needs a kernel of its own: make guest")
+    if away:
+        items[:] = [item for item in items if item not in away]
+        config.hook.pytest_deselected(items=away)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("tools"):
+        missing = what_tools_lack()
+        if missing and IN_CI:
+            pytest.fail(f"the tools floor must run in CI, but {missing}", pytrace=False)
+        if missing:
+            pytest.skip(missing)
+
+
+def what_tools_lack() -> str:
+    """Why the tools floor cannot run here; empty if it can. Asked of the system, not guessed from the user number."""
+    if not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+        return "loop devices are out of reach (root, and a kernel with loop, are needed)"
+    missing = [name for name in ("mkfs.btrfs", "btrfs", "losetup", "mount", "rsync", "cryptsetup") if not on_path(name)]
+    return f"programs are missing: {', '.join(missing)} (tests/vm/install-needs installs them)" if missing else ""
+
+
+def on_path(name: str) -> bool:
+    return any(os.access(f"{folder}/{name}", os.X_OK) for folder in Programs().environment["PATH"].split(":"))
+
+
+@pytest.fixture(autouse=True)
+def no_real_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the lowest floor no process starts, whichever way it is tried."""
+    if floor_of(request.path) != "unit":
+        return
+
+    def refuse(*asked: object, **_more: object) -> None:
+        raise RealProcess(f"a unit test tried to start a process: {asked[-1] if asked else ''}")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system", "popen", "execv", "execve"):
+        monkeypatch.setattr(os, name, refuse)
+
+
+# What the floors did, for tests/floors.py: one JSON line for each floor of this run.
+
+COUNTS: dict[str, Counter[str]] = {}
+REASONS: dict[str, set[str]] = {}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        floor = report.nodeid.removeprefix("tests/").partition("/")[0]
+        outcome = "error" if report.failed and report.when != "call" else report.outcome
+        COUNTS.setdefault(floor, Counter())[outcome] += 1
+        if report.skipped and isinstance(report.longrepr, tuple):
+            REASONS.setdefault(floor, set()).add(report.longrepr[2].removeprefix("Skipped: "))
+
+
+def pytest_sessionfinish() -> None:
+    where = os.environ.get("FLASHBACK_TEST_REPORT")
+    if where:
+        with open(where, "a", encoding="utf-8") as report:
+            for floor, counts in COUNTS.items():
+                line = {"floor": floor, **counts, "why": sorted(REASONS.get(floor, ()))}
+                print(json.dumps(line), file=report)
+
+
+class Clock:
+    """A clock that stands still until it is moved: call it for the time (aware, UTC)."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **by: float) -> datetime:
+        """Move on by `days=`, `hours=`, `seconds=` and return the new time."""
+        self.now += timedelta(**by)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stands at 2026-01-02T03:04:05Z."""
+    return Clock()
+
+
+@pytest.fixture
+def programs() -> Programs:
+    """The real programs of this machine (floors tools and guest)."""
+    return Programs()
+
+
+def run(*argv: str | Path, given: bytes | None = None) -> str:
+    """For the tests' own errands: run a program, return what it said, raise with its words if it fails."""
+    done = subprocess.run([str(word) for word in argv], input=given, capture_output=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"{argv} exited with {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode(errors="surrogateescape")
+
+
+@pytest.fixture
+def btrfs_image(tmp_path: Path) -> Iterator[Path]:
+    """An empty Btrfs of 300 MiB on a loop device, mounted; gone afterwards whatever the test did."""
+    yield from mounted_btrfs(tmp_path, "300M")
+
+
+@pytest.fixture
+def make_btrfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """For tests that want another size or several: `make_btrfs("120M")` returns a mount point."""
+    made: list[Iterator[Path]] = []
+
+    def make(size: str) -> Path:
+        made.append(mounted_btrfs(tmp_path / f"btrfs{len(made)}", size))
+        return next(made[-1])
+
+    yield make
+    for each in reversed(made):
+        next(each, None)
+
+
+def mounted_btrfs(folder: Path, size: str) -> Iterator[Path]:
+    image, where = folder / "btrfs.img", folder / "btrfs"
+    where.mkdir(parents=True)
+    run("truncate", "-s", size, image)
+    run("mkfs.btrfs", "-q", "--csum", "blake2", "-m", "dup", image)
+    run("mount", "-o", "loop,nosuid,nodev,noexec,noatime", image, where)
+    try:
+        yield where
+    finally:
+        run("umount", "--recursive", where)
+        image.unlink()
+
+
+class Held:
+    """Mounts, device mappings and loop devices: what the kernel holds at one moment."""
+
+    def __init__(self) -> None:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
+        self.mounts = [line.split(" ")[4].replace("\\040", " ") for line in lines]
+        names = Path("/sys/block").glob("dm-*/dm/name")
+        self.mappings = {name.read_text("utf-8").strip() for name in names}
+        self.loops = {path.parts[3] for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+
+    def more_than(self, before: Held) -> list[str]:
+        """What is held now and was not before, in words."""
+        return [
+            *(f"mount {each}" for each in self.mounts if each not in before.mounts),
+            *(f"mapping {each}" for each in sorted(self.mappings - before.mappings)),
+            *(f"loop device {each}" for each in sorted(self.loops - before.loops)),
+        ]
+
+    def release(self, before: Held) -> None:
+        """Give all of that back, for the sake of the next test; by force where need be, being a test."""
+        for each in reversed([each for each in self.mounts if each not in before.mounts]):
+            subprocess.run(["umount", "--lazy", each], check=False, capture_output=True)
+        for each in self.mappings - before.mappings:
+            subprocess.run(["dmsetup", "remove", "--force", "--retry", each], check=False, capture_output=True)
+        for each in self.loops - before.loops:
+            subprocess.run(["losetup", "--detach", f"/dev/{each}"], check=False, capture_output=True)
+
+
+@pytest.fixture(autouse=True)
+def nothing_held_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After each test on real devices nothing of it is mounted, mapped or attached."""
+    if floor_of(request.path) not in {"tools", "guest"}:
+        yield
+        return
+    before = Held()
+    yield
+    after = Held()
+    left = after.more_than(before)
+    if left:
+        after.release(before)
+        pytest.fail("still held after the test: " + ", ".join(left), pytrace=False)
