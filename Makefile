@@ -1,0 +1,53 @@
+# What a contributor needs, each in one command. `make` alone lists them.
+# PYTHON chooses the interpreter (3.11 or newer) that .venv is made with.
+
+PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done || true)
+BIN := .venv/bin
+
+.PHONY: help test try lint unit contract tools guest bench clean needs
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+test: needs lint  ## install what is needed, then linters and every floor of the tests
+	@$(BIN)/python tests/floors.py
+
+try: needs  ## install what is needed, then show a whole rotation on practice drives
+	@tests/vm/try $(BIN)/python -m flashback practice
+
+lint: .venv/ready  ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+unit contract: .venv/ready
+	@$(BIN)/python tests/floors.py $@
+
+tools guest: needs
+	@$(BIN)/python tests/floors.py $@
+
+unit:  ## the tests that start no process
+contract:  ## the tests that start fake programs
+tools:  ## the tests with real tools on loop files (root)
+guest:  ## the tests with dm-crypt and sticks, in a kernel of their own (root)
+
+bench: .venv/ready  ## how long the start takes
+	@$(BIN)/python benchmarks/start_up.py
+
+clean:  ## remove what was made here: .venv, caches, build output
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find flashback tests benchmarks -name __pycache__ -type d -exec rm -rf {} +
+
+needs:
+	@PYTHON=$(PYTHON) tests/vm/install-needs
+	@$(MAKE) --no-print-directory .venv/ready
+
+# The pip that an old Python brings does not know --group.
+.venv/ready: pyproject.toml flashback/__init__.py
+	@PYTHON=$(PYTHON) tests/vm/install-needs
+	@echo "Making .venv ($$($(PYTHON) --version))"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@

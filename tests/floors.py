@@ -1,0 +1,162 @@
+"""Run the floors of the tests one after the other and say at the end, loudly, which ran and which could not.
+
+    floors.py [FLOOR...]      unit, contract, tools, guest; all of them if none is named
+
+Unit and contract need nothing; tools needs root; guest needs a kernel with dm-crypt, which it starts by itself
+(tests/vm/uml-run), or, with FLASHBACK_TEST_NATIVE=1, uses this one. Where CI is set, a floor that did not run, or not
+wholly, is a failure. Started by `make test`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FLOORS = ("unit", "contract", "tools", "guest")
+TOP = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
+GUEST = ("--mem", "2G", "--scsi", "2:400", "--timeout", "1500")
+STICKS = ("add_host=2", "per_host_store=1", "removable=1", "lbpu=1", "delay=0", "dev_size_mb=400")
+"""The same two sticks for a native kernel."""
+NO_KERNEL = 125
+"""What uml-run exits with when its kernel did not get as far as the command."""
+KEPT = ("CI", "FLASHBACK_TEST_NATIVE", "FLASHBACK_CACHE", "XDG_CACHE_HOME", "PATH", "LANG")
+"""What sudo is asked to leave in the environment."""
+COUNTED = ("passed", "failed", "error", "skipped")
+
+
+@dataclass
+class Floor:
+    """What is known of a floor: how many tests came out how, and why it did not run, or not wholly."""
+
+    name: str
+    counts: dict[str, int] = field(default_factory=dict)
+    why: list[str] = field(default_factory=list)
+
+    @property
+    def ran(self) -> bool:
+        return any(self.counts.get(outcome) for outcome in ("passed", "failed", "error"))
+
+    @property
+    def ran_wholly(self) -> bool:
+        return self.ran and not self.counts.get("skipped")
+
+    def __str__(self) -> str:
+        state = "ran" if self.ran else "DID NOT RUN"
+        return f"  {self.name:9} {state:12} {counted(self.counts)}" + "".join(f"\n{'':12}{line}" for line in self.why)
+
+
+def main(names: list[str]) -> int:
+    begun = time.monotonic()
+    floors = {name: Floor(name) for name in names or FLOORS}
+    sudo = as_root()
+    together = ["unit", "contract", "tools"] if sudo == [] else ["unit", "contract"]
+    codes = [run_here([floors[name] for name in together if name in floors], sudo=[])]
+    if "tools" in floors and "tools" not in together:
+        codes.append(run_as_root(floors["tools"], sudo))
+    if "guest" in floors:
+        codes.append(run_guest(floors["guest"], sudo))
+    missing = [floor for floor in floors.values() if not floor.ran_wholly]
+    print(summary(list(floors.values()), time.monotonic() - begun, bool(missing)), flush=True)
+    return 1 if any(codes) or (IN_CI and missing) else 0
+
+
+def run_here(floors: list[Floor], sudo: list[str]) -> int:
+    """One pytest run for all of these floors; its exit code."""
+    if not floors:
+        return 0
+    with report_for(floors) as report:
+        return pytest(floors, report, sudo=sudo)
+
+
+def run_as_root(floor: Floor, sudo: list[str] | None) -> int:
+    if sudo is None:
+        floor.why.append("needs root: run as root, or let sudo know your password first (sudo -v)")
+        return 0
+    return run_here([floor], sudo)
+
+
+def run_guest(floor: Floor, sudo: list[str] | None) -> int:
+    """The floor that needs dm-crypt: in a kernel of its own, or in this one with FLASHBACK_TEST_NATIVE=1."""
+    if sudo is None:
+        return run_as_root(floor, sudo)
+    if NATIVE:
+        for module in (["-a", "dm-crypt", "loop"], ["scsi_debug", *STICKS]):
+            subprocess.run([*sudo, "modprobe", *module], check=False)
+        return run_as_root(floor, sudo)
+    # files come slowly into the guest: what Python would compile there is compiled here
+    compiling = [sys.executable, "-m", "compileall", "-q", "-j", "0", "flashback", "tests", f"{sys.prefix}/lib"]
+    subprocess.run(compiling, cwd=TOP, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with report_for([floor]) as report:
+        kernel = [str(TOP / "tests/vm/uml-run"), *GUEST, "--rw", str(report.parent), "--"]
+        code = pytest([floor], report, sudo=sudo, kernel=kernel)
+    if code == NO_KERNEL and not floor.ran:
+        floor.why.append(
+            "its kernel did not start, see above. If yours has dm-crypt: FLASHBACK_TEST_NATIVE=1 make test"
+        )
+        return 0
+    return code
+
+
+def pytest(floors: list[Floor], report: Path, *, sudo: list[str], kernel: list[str] | None = None) -> int:
+    """Run the folders of these floors; the outcome is written to `report` (see tests/conftest.py)."""
+    colour = "yes" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "no"
+    folders = [f"tests/{floor.name}" for floor in floors]
+    settings = {"FLASHBACK_TEST_REPORT": str(report), "PYTHONDONTWRITEBYTECODE": "1"}
+    if sudo:
+        settings["XDG_CACHE_HOME"] = str(Path("~/.cache").expanduser())
+        settings |= {name: os.environ[name] for name in KEPT if name in os.environ}
+        sudo = [*sudo, "env", *(f"{name}={value}" for name, value in settings.items())]
+    program = [sys.executable, "-m", "pytest", f"--color={colour}", "-p", "no:cacheprovider", *folders]
+    print(f"\n== {', '.join(floor.name for floor in floors)}", flush=True)
+    argv = [*sudo, *(kernel or []), *program]
+    return subprocess.run(argv, cwd=TOP, env=os.environ | settings, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+@contextlib.contextmanager
+def report_for(floors: list[Floor]) -> Iterator[Path]:
+    """A file in a folder of its own that a run writes its counts to; they are read into `floors` at the end."""
+    known = {floor.name: floor for floor in floors}
+    with tempfile.TemporaryDirectory(prefix="flashback-report-") as folder:
+        report = Path(folder) / "report.jsonl"
+        yield report
+        for line in report.read_text("utf-8").splitlines() if report.exists() else []:
+            facts = json.loads(line)
+            floor = known[facts["floor"]]
+            floor.counts = {outcome: facts.get(outcome, 0) for outcome in COUNTED}
+            floor.why.extend(facts["why"])
+
+
+def as_root() -> list[str] | None:
+    """What to put before a command so that root runs it; `None` if that would need a password nobody can type."""
+    if os.geteuid() == 0:
+        return []
+    with contextlib.suppress(FileNotFoundError):
+        if subprocess.run(["sudo", "-n", "true"], check=False, capture_output=True).returncode == 0:
+            return ["sudo", "-n"]
+    return None
+
+
+def counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in COUNTED if counts.get(outcome))
+
+
+def summary(floors: list[Floor], seconds: float, missing: bool) -> str:
+    total = {outcome: sum(floor.counts.get(outcome, 0) for floor in floors) for outcome in COUNTED}
+    lines = ["", "== the floors", *map(str, floors)]
+    if missing:
+        lines.append("  NOT EVERYTHING RAN." + (" In CI that is a failure." if IN_CI else ""))
+    return "\n".join([*lines, f"=== {counted(total) or 'nothing ran'} on all floors in {seconds:.0f}s ==="])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
