@@ -55,10 +55,6 @@ class Person(Protocol):
         """A passphrase that is there without asking; it is tried once, byte for byte."""
         ...
 
-    def allows(self, hold: str, why: str) -> bool:
-        """Whether the run may go on in spite of a guard's hold."""
-        ...
-
 
 @dataclass(frozen=True, slots=True)
 class Context:

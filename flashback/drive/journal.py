@@ -1,6 +1,6 @@
 """The drive's own journal, `.flashback/runs.jsonl`: one line per step begun or completed.
 
-It decides what the incumbent is worth: *complete* only if no step has begun on it since it was completed. Lines that
+It decides what the incumbent is worth: *complete* only if no copying has begun since it was completed. Lines that
 cannot be read (a torn last line after a power cut, a foreign hand) are passed over: nothing may be concluded from them
 but that they are there.
 """
@@ -26,6 +26,7 @@ class Mark(StrEnum):
     """What a line says of a master on this drive."""
 
     BEGUN = "begun"
+    COPYING = "copying"
     COMPLETE = "complete"
     UNCHANGED = "unchanged"
     SNAPSHOT = "snapshot"
@@ -73,6 +74,12 @@ def encode(line: Line) -> bytes:
     return json.dumps(msgspec.to_builtins(line), ensure_ascii=True, separators=(",", ":")).encode("ascii")
 
 
+def as_dict(line: Line) -> dict[str, Any]:
+    """The line as plain types, for the ledger."""
+    found: dict[str, Any] = msgspec.to_builtins(line)
+    return found
+
+
 def decode(content: bytes) -> tuple[Line, ...]:
     """The lines that can be read, in their order. Never raises: the content is a drive's."""
     return tuple(line for text in content.split(b"\n") if (line := _decoded(text)) is not None)
@@ -95,7 +102,7 @@ def incumbent(lines: Iterable[Line], master: str) -> Incumbent:
     for line in lines:
         if line.master != master:
             continue
-        if line.mark is Mark.BEGUN:
+        if line.mark is Mark.COPYING:
             state = Incumbent(complete=False)
         elif line.mark is Mark.COMPLETE:
             state = Incumbent(complete=True, completed=line.moment, generation=line.generation, unread=line.unread)
@@ -107,6 +114,7 @@ def last_sequence(lines: Sequence[Line]) -> int:
     return max((line.sequence for line in lines), default=0)
 
 
-def latest(lines: Sequence[Line]) -> datetime | None:
-    """The latest moment that any line names."""
-    return max((line.moment for line in lines), default=None)
+def last_moment(lines: Sequence[Line]) -> datetime | None:
+    """The moment that the last line of the run with the highest sequence number names."""
+    last = max(lines, key=lambda line: line.sequence, default=None)
+    return None if last is None else max(line.moment for line in lines if line.sequence == last.sequence)

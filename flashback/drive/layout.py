@@ -103,6 +103,11 @@ def write_text(parent: int, name: str, content: bytes, mode: int = 0o600) -> Non
     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+def write_ballast(parent: int, length: int) -> None:
+    """Set `length` bytes aside, as random as can be so that compression does not make them vanish."""
+    write_text(parent, BALLAST, os.urandom(length))
+
+
 def append_line(parent: int, name: str, line: bytes, mode: int = 0o600) -> None:
     """Append one line and wait until it is on the medium."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -111,6 +116,25 @@ def append_line(parent: int, name: str, line: bytes, mode: int = 0o600) -> None:
         file.write(line + b"\n")
         file.flush()
         os.fsync(descriptor)
+
+
+def append_line_even_when_full(parent: int, name: str, line: bytes) -> None:
+    """Append a line; where the drive is full to the last byte, the ballast is given up for it."""
+    try:
+        append_line(parent, name, line)
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC or not _give_up_ballast(parent):
+            raise
+        append_line(parent, name, line)
+
+
+def _give_up_ballast(parent: int) -> bool:
+    try:
+        os.unlink(BALLAST, dir_fd=parent)
+    except FileNotFoundError:
+        return False
+    os.sync()
+    return True
 
 
 def snapshot_names(snapshots: int) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveGone, DriveState, PassphraseRefused, StillHeld
+from flashback.core.errors import DriveError, DriveGone, DriveState, NotFinished, PassphraseRefused, StillHeld
 from flashback.core.events import Note, Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.secret import Secret
@@ -63,6 +63,8 @@ class Session:
         self.candidate = candidate
         self.state = DriveState.NOT_OPENED
         self.close_seconds = 0.0
+        self.bytes_written = 0
+        self._written_before = 0
 
     @contextmanager
     def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:
@@ -93,7 +95,12 @@ class Session:
         begun = time.monotonic()
         check_identity(self.candidate)
         self._refuse_open_elsewhere()
+        if not read_only and block.read_only(volume.path):
+            raise NotFinished(
+                f"{known.name} is write-protected", hint="look for a lock switch on the card or its adapter"
+            )
         presence = block.presence(volume.path)
+        self._written_before = block.bytes_written(volume.path)
         mount.private_namespace()
         mapping = mapping_name(known)
         target = context.paths.mounts / known.name
@@ -105,7 +112,7 @@ class Session:
         stack.take(
             f"the mount at {target}",
             lambda: mount.mount(
-                context.run, f"/dev/mapper/{mapping}", target, options=("compress=zstd:3",), read_only=read_only
+                context.run, cryptsetup.mapper_path(mapping), target, options=("compress=zstd:3",), read_only=read_only
             ),
             lambda: mount.unmount(context.run, target),
         )
@@ -123,7 +130,7 @@ class Session:
     def _refuse_open_elsewhere(self) -> None:
         known = self.candidate.known
         for found in cryptsetup.mappings_of(known.uuid):
-            if not found.device_present:
+            if not found.alive:
                 put_away(self.context, found.name)
                 continue
             raise StillHeld(
@@ -175,6 +182,7 @@ class Session:
         self.state = self._look()
         if self.state is DriveState.CLOSED:
             block.flush(volume.path)
+        self.bytes_written = max(0, block.bytes_written(volume.path) - self._written_before)
         self.close_seconds = time.monotonic() - begun
         self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
 
@@ -207,9 +215,15 @@ def wait_until_gone(known: KnownDrive, *, raises: bool = True) -> None:
 
 def put_away(context: Context, mapping: str) -> None:
     """Unmount the mapping wherever we see it mounted, then close it. Raises `StillHeld` with who is in the way."""
-    for place in mount.mounts_of_device(f"/dev/mapper/{mapping}"):
-        mount.unmount(context.run, Path(os.fsdecode(place.target)))
+    for place in mount.mounts_of(device_number(mapping)):
+        mount.unmount(context.run, Path(place.target))
     cryptsetup.close(context.run, mapping)
+
+
+def device_number(mapping: str) -> str:
+    """`major:minor` of an open mapping."""
+    status = os.stat(cryptsetup.mapper_path(mapping))
+    return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
 
 
 def prove_destination(drive: OpenDrive) -> None:
@@ -220,8 +234,8 @@ def prove_destination(drive: OpenDrive) -> None:
         f"what is mounted at {drive.mount_point} is not {drive.known.name}",
         hint="nothing was written; look at `findmnt` and `dmsetup ls`, and please report this",
     )
-    places = [place for place in mount.mounts() if place.target == os.fsencode(drive.mount_point)]
-    if not places or not mount.is_device(places[-1], f"/dev/mapper/{drive.mapping}"):
+    places = [place for place in mount.mounts_of(device_number(drive.mapping))]
+    if str(drive.mount_point) not in {place.target for place in places}:
         raise problem
     if drive.mapping not in {found.name for found in cryptsetup.mappings_of(drive.known.uuid)}:
         raise problem

@@ -1,1 +1,1 @@
-"""."""
+"""Getting ready: a new drive, a first configuration, a rehearsal."""

@@ -481,6 +481,13 @@ def read_only(path: str) -> bool:
     return home is not None and "1" in {_read(home / "ro"), _read(_disk(home) / "ro")}
 
 
+def bytes_written(path: str) -> int:
+    """Bytes that the kernel has sent to the device since it was plugged in (sysfs stat: sectors of 512 bytes)."""
+    home = _home(path)
+    fields = _read(home / "stat").split() if home is not None else []
+    return int(fields[6]) * 512 if len(fields) > 6 else 0
+
+
 def _ioctl(path: str, request: int, what: str) -> None:
     try:
         with open(path, "rb", buffering=0) as device:

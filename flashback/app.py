@@ -1,0 +1,164 @@
+"""The real world, wired together once: clock, environment, programs, signals, who is told and who is asked."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashback.core.command import Programs
+from flashback.core.context import Context, Paths, Person
+from flashback.core.errors import Missing, UsageError
+from flashback.core.events import Tell
+from flashback.core.secret import LONGEST, Secret, without_final_newline
+from flashback.core.signals import StopSignals
+from flashback.tell import Verbosity
+
+if TYPE_CHECKING:
+    from flashback.config.values import Config
+    from flashback.rotation.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every command takes. `None` means: not said, so the environment or the default decides."""
+
+    config: Path | None = None
+    state: Path | None = None
+    verbosity: Verbosity = Verbosity.NORMAL
+    json: bool = False
+    passphrase_file: str | None = None
+
+
+def now() -> datetime:
+    """The clock that is handed down: aware, UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def paths(settings: Settings) -> Paths:
+    """Options before the environment before the defaults (DESIGN part 5)."""
+    default = Paths()
+    environment = os.environ
+    return Paths(
+        config=settings.config or Path(environment.get("FLASHBACK_CONFIG") or default.config),
+        state=settings.state or Path(environment.get("FLASHBACK_STATE") or default.state),
+        runtime=Path(environment.get("FLASHBACK_RUNTIME") or default.runtime),
+    )
+
+
+def at_terminal() -> bool:
+    """Whether a person can be asked: both ends are a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def wants_colour() -> bool:
+    """Colours only on a terminal, and not where NO_COLOR says otherwise (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def needs_root(what: str) -> None:
+    """Raise `Missing`, with the same command by way of sudo, unless we are root."""
+    if os.geteuid() == 0:
+        return
+    import shlex
+
+    again = shlex.join(["sudo", os.path.realpath(sys.argv[0]), *sys.argv[1:]])
+    raise Missing(f"{what} needs root", hint=f"the same with sudo: {again}")
+
+
+class Unattended:
+    """Nobody can be asked: a passphrase comes from a file or not at all."""
+
+    def __init__(self, passphrase: Secret | None) -> None:
+        self._passphrase = passphrase
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002 - the protocol's
+        """See `Person`."""
+        return None
+
+    @property
+    def known_passphrase(self) -> Secret | None:
+        """See `Person`."""
+        return self._passphrase
+
+
+class AtTerminal(Unattended):
+    """Somebody sits at the terminal."""
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002
+        """See `Person`. What cryptsetup asks is shown as it is, cleaned of control characters."""
+        import getpass
+
+        from flashback.core.text import shown
+
+        try:
+            return Secret(getpass.getpass(f"{shown(question)} ").encode("utf-8", "surrogateescape"))
+        except EOFError:
+            return None
+
+
+def read_passphrase(source: str) -> Secret:
+    """The passphrase in a file, or `-` for standard input; one trailing newline is dropped. Raises `UsageError`."""
+    content = sys.stdin.buffer.read(LONGEST + 1) if source == "-" else _guarded(Path(source))
+    if len(content) > LONGEST:
+        raise UsageError(f"{source} is too long for a passphrase")
+    secret = without_final_newline(content)
+    if not secret:
+        raise UsageError(f"the passphrase in {'standard input' if source == '-' else source} is empty")
+    return Secret(secret)
+
+
+def _guarded(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            status = os.fstat(opened.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+                raise UsageError(f"others can read {file}", hint=f"chmod 600 {file}")
+            return opened.read(LONGEST + 1)
+    except OSError as problem:
+        raise UsageError(f"the passphrase file {file} cannot be read: {problem.strerror}") from problem
+
+
+class App:
+    """One command's world. `signals` must be entered around everything that opens a drive."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.paths = paths(settings)
+        self.signals = StopSignals()
+        self.interactive = at_terminal() and not settings.json
+
+    def person(self) -> Person:
+        """Who is asked for a passphrase."""
+        source = self.settings.passphrase_file
+        known = read_passphrase(source) if source is not None else None
+        return AtTerminal(known) if at_terminal() else Unattended(known)
+
+    def context(self, tell: Tell, person: Person | None = None) -> Context:
+        """What the work below is given."""
+        return Context(
+            run=Programs(),
+            signals=self.signals,
+            clock=now,
+            tell=tell,
+            person=person or self.person(),
+            paths=self.paths,
+            machine=socket.gethostname(),
+        )
+
+    def config(self) -> Config:
+        """The configuration. Raises `ConfigError` with every finding."""
+        from flashback.config.reader import read
+
+        return read(self.paths.config, runtime=self.paths.runtime, trusted=os.geteuid() == 0)
+
+    def ledger(self) -> Ledger:
+        """The memory of this machine."""
+        from flashback.rotation.ledger import Ledger
+
+        return Ledger.open(self.paths.ledger)

@@ -1,0 +1,181 @@
+"""The plan of a run, as a value: what would change on the drive, what will be snapshotted, whether a scrub is due.
+
+It is made by reading only: one walk of each master, held against the copy on the drive. A dry run prints it and stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from flashback.backup.changes import ChangeSet
+from flashback.backup.compare import compare
+from flashback.backup.filter import Filter
+from flashback.backup.guard import MasterFacts
+from flashback.backup.reader import Owner, owner_of, reading_master
+from flashback.backup.walk import walk_incumbent
+from flashback.config.values import Master
+from flashback.core.events import Remark
+from flashback.core.text import stamp
+from flashback.drive import journal, layout
+from flashback.drive.session import OpenDrive
+from flashback.tools import btrfs
+
+
+@dataclass(frozen=True, slots=True)
+class MasterPlan:
+    """What the run is going to do with one master. `snapshot` is the name that the incumbent gets first, if any."""
+
+    master: Master
+    owner: Owner
+    changes: ChangeSet
+    remarks: tuple[Remark, ...]
+    incumbent: journal.Incumbent
+    snapshot: str | None
+
+    def facts(self) -> MasterFacts:
+        """What the guards look at."""
+        return MasterFacts(
+            name=self.master.name,
+            path=str(self.master.path),
+            missing=False,
+            files=self.changes.files_in_master,
+            files_before=self.changes.files_on_drive,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--dry-run` and `--json`."""
+        return {**self.changes.as_json(), "snapshot": self.snapshot}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole run. `missing` are masters that are not there (and were allowed to be)."""
+
+    masters: tuple[MasterPlan, ...]
+    missing: tuple[Master, ...]
+    scrub: str | None
+    space: btrfs.Space
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing on the drive differs from its master."""
+        return all(each.changes.is_empty and each.incumbent.complete for each in self.masters)
+
+    @property
+    def needed(self) -> int:
+        """Bytes that the copy takes at least, before compression."""
+        return sum(each.changes.lower_bound_bytes for each in self.masters)
+
+    def as_json(self, drive: str) -> dict[str, Any]:
+        """For `Planned` (docs/reference/json.md)."""
+        largest = [
+            {"master": each.master.name, **directory}
+            for each in self.masters
+            for directory in each.changes.as_json()["largest"]
+        ]
+        return {
+            "drive": drive,
+            "masters": {each.master.name: each.as_json() for each in self.masters},
+            "largest": sorted(largest, key=lambda directory: -int(directory["bytes"]))[:10],
+            "scrub": self.scrub is not None,
+            "space": {"size": self.space.size, "free": self.space.free_estimate, "needed": self.needed},
+        }
+
+
+def plan_master(
+    drive: OpenDrive,
+    master: Master,
+    lines: Sequence[journal.Line],
+    *,
+    spool: Path,
+    avoid: Path,
+    watch: Callable[[], None],
+) -> MasterPlan:
+    """Walk the master as its owner and its copy as root, at the same time, and hold one against the other.
+
+    `avoid` is the folder of mount points, never entered; work lists are spooled into `spool`. Raises what the walk
+    of the master runs into, `DriveGone` when the drive vanishes meanwhile.
+    """
+    remarks: list[Remark] = []
+    owner = owner_of(master.path, master.owner)
+    with ExitStack() as opened:
+        current = _current(drive, master.name, opened)
+        incumbent_entries = walk_incumbent(current) if current is not None else iter(())
+        master_entries = opened.enter_context(
+            reading_master(
+                master.path,
+                owner,
+                filter=Filter(master.rules),
+                symlinks=master.symlinks,
+                avoid=avoid,
+                remark=remarks.append,
+            )
+        )
+        changes = ChangeSet.collect(compare(master_entries, incumbent_entries), directory=spool, watch=watch)
+        names = snapshots_of(drive, master.name)
+    state = journal.incumbent(lines, master.name)
+    return MasterPlan(
+        master=master,
+        owner=owner,
+        changes=changes,
+        remarks=tuple(Remark(each.kind, master.name, each.path, each.detail) for each in remarks),
+        incumbent=state,
+        snapshot=snapshot_due(state, names, changed=not changes.is_empty),
+    )
+
+
+def snapshot_due(state: journal.Incumbent, existing: Sequence[str], *, changed: bool) -> str | None:
+    """The name under which the incumbent is to be kept before it is changed, or `None`.
+
+    Only a complete state is kept, only if it is about to change, and only once: its name is the moment of its
+    completion.
+    """
+    if not changed or not state.complete or state.completed is None:
+        return None
+    name = stamp(state.completed)
+    return None if name in existing else name
+
+
+def scrub_due(
+    *, asked: bool, every: timedelta | None, last: datetime | None, since: datetime, now: datetime
+) -> str | None:
+    """Why the drive is to be scrubbed in this run, or `None`. `since`: when the drive was made, if never scrubbed."""
+    if asked:
+        return "asked for"
+    if every is None or now - (last or since) < every:
+        return None
+    return f"the last one was {(now - (last or since)).days} days ago, due every {every.days}"
+
+
+def space_for(drive: OpenDrive) -> btrfs.Space:
+    """How much room the drive has."""
+    return btrfs.space(drive.mount_point, drive.filesystem)
+
+
+def _current(drive: OpenDrive, master: str, opened: ExitStack) -> int | None:
+    """A descriptor of `<master>/current`, or `None` before the first run."""
+    try:
+        folder = opened.enter_context(layout.directory(drive.root, master))
+        return opened.enter_context(layout.directory(folder, layout.CURRENT))
+    except FileNotFoundError:
+        return None
+
+
+def snapshots_of(drive: OpenDrive, master: str) -> tuple[str, ...]:
+    """The names of the snapshots of a master on the drive, oldest first."""
+    try:
+        with layout.directory(drive.root, master) as folder, layout.directory(folder, layout.SNAPSHOTS) as snapshots:
+            return layout.snapshot_names(snapshots)
+    except FileNotFoundError:
+        return ()
+
+
+def read_journal(drive: OpenDrive) -> tuple[journal.Line, ...]:
+    """The drive's journal, as far as it can be read."""
+    with layout.directory(drive.root, layout.OURS) as ours:
+        return journal.decode(layout.read_text(ours, layout.JOURNAL) or b"")

@@ -1,0 +1,323 @@
+"""The run over one drive: see, plan, guard, act, prove (DESIGN part 3). Opening and closing are `drive.session`'s."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+import uuid
+from collections.abc import Collection
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flashback import BUILT
+from flashback.backup import guard
+from flashback.backup.copy import CopyResult, bring_up_to_date
+from flashback.backup.masters import carried, look_at
+from flashback.backup.plan import MasterPlan, Plan, plan_master, read_journal, scrub_due, snapshots_of, space_for
+from flashback.config.values import Config, Master
+from flashback.core.context import Context
+from flashback.core.errors import NoSpace, NotFinished
+from flashback.core.events import UNREAD, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
+from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
+from flashback.drive import journal, layout
+from flashback.drive.commit import commit
+from flashback.drive.session import OpenDrive, Session, prove_destination
+from flashback.health.scrub import ScrubReport, scrub
+from flashback.rotation.clock import impossible
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.rows import scrub_facts
+from flashback.tools import btrfs
+
+COMPRESSION_HOPED_FOR = 2
+"""A plan that needs more than so many times the free space is refused before the first byte; less may yet fit, since
+what is written is compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What was asked for. `allowed` are the names of guards that may be passed over."""
+
+    scrub: bool = False
+    dry_run: bool = False
+    allowed: Collection[str] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run, as far as it got; filled step by step, so that it is true after any ending."""
+
+    plan: Plan | None = None
+    copies: dict[str, CopyResult] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
+    completed: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    scrub: ScrubReport | None = None
+    sequence: int = 0
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    journal: tuple[journal.Line, ...] = ()
+    sync_seconds: float = 0.0
+    space_after: btrfs.Space | None = None
+    snapshots_after: list[tuple[str, str, datetime]] | None = None
+
+    @property
+    def unread(self) -> tuple[Remark, ...]:
+        """The files that could not be read or written."""
+        return tuple(remark for remark in self.remarks if remark.kind in UNREAD)
+
+
+class Run:
+    """One run over one open drive. `report` is what the caller reads, whatever happens."""
+
+    def __init__(self, context: Context, config: Config, ledger: Ledger, session: Session, request: RunRequest) -> None:
+        self.context = context
+        self.config = config
+        self.ledger = ledger
+        self.session = session
+        self.request = request
+        self.report = Report()
+        self.begun = context.clock()
+        self.known = session.candidate.known
+        self.masters = carried(config, self.known)
+        self.missing = look_at(self.masters, mounts=context.paths.mounts)
+
+    def execute(self) -> None:
+        """Do it all. Raises what stopped it; the drive is then put away nevertheless."""
+        guard.enforce(self._holds_before(), self.request.allowed, drive=self.known.name)
+        with self.session.held(purpose="run", read_only=self.request.dry_run) as drive:
+            plan = self._see_and_plan(drive)
+            guard.enforce(self._holds(plan), self.request.allowed, drive=self.known.name)
+            self.context.tell(Planned(plan.as_json(self.known.name)))
+            if self.request.dry_run:
+                return
+            self._refuse_hopeless(plan)
+            self._act(drive, plan)
+            if plan.scrub is not None:
+                self.report.scrub = scrub(self.context, drive)
+                self._note(drive, journal.Mark.SCRUB, facts=scrub_facts(self.report.scrub.record(self.known.uuid)))
+                self._prove(drive)
+            self._look_back(drive)
+
+    # --- see, plan, guard
+
+    def _holds_before(self) -> tuple[guard.Hold, ...]:
+        """What can be known before a passphrase is asked for."""
+        facts = [
+            guard.MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0) for each in self.missing
+        ]
+        return guard.holds_for(facts, clock=None)
+
+    def _holds(self, plan: Plan) -> tuple[guard.Hold, ...]:
+        clock = impossible(
+            self.context.clock(), last_run=journal.last_moment(self.report.journal), built=parse_rfc3339(BUILT)
+        )
+        return guard.holds_for([each.facts() for each in plan.masters], clock=clock)
+
+    def _see_and_plan(self, drive: OpenDrive) -> Plan:
+        self.context.tell(StepBegun(Step.PLAN, ", ".join(str(each.path) for each in self.masters)))
+        begun = time.monotonic()
+        lines = self.report.journal = read_journal(drive)
+        if not self.request.dry_run:
+            self._begin(lines)
+        plans = tuple(self._plan_one(drive, master) for master in self.masters if master not in self.missing)
+        now = self.context.clock()
+        scrubs = [line.moment for line in lines if line.mark is journal.Mark.SCRUB]
+        due = scrub_due(
+            asked=self.request.scrub,
+            every=self.config.scrub_every,
+            last=max(scrubs, default=None),
+            since=self.known.enrolled,
+            now=now,
+        )
+        plan = self.report.plan = Plan(plans, self.missing, due, space_for(drive))
+        files = sum(each.changes.files_to_copy for each in plans)
+        detail = f"{number(files, 'file')} to copy, {size(plan.needed)}" if files else "nothing to copy"
+        self.context.tell(StepDone(Step.PLAN, time.monotonic() - begun, detail))
+        return plan
+
+    def _begin(self, lines: tuple[journal.Line, ...]) -> None:
+        """The ledger learns what the drive's journal knows, then gives the run its number."""
+        self.ledger.merge(self.known.uuid, [journal.as_dict(line) for line in lines])
+        self.report.sequence = self.ledger.begin_run(
+            self.known.uuid,
+            run_id=self.report.run_id,
+            machine=self.context.machine,
+            begun=self.context.clock(),
+            above=journal.last_sequence(lines),
+        )
+
+    def _plan_one(self, drive: OpenDrive, master: Master) -> MasterPlan:
+        plan = plan_master(
+            drive,
+            master,
+            self.report.journal,
+            spool=self.context.paths.runtime,
+            avoid=self.context.paths.mounts,
+            watch=drive.watch,
+        )
+        for remark in plan.remarks:
+            self._remark(remark)
+        return plan
+
+    def _refuse_hopeless(self, plan: Plan) -> None:
+        if plan.needed > plan.space.free_estimate * COMPRESSION_HOPED_FOR:
+            raise NoSpace(
+                f"{self.known.name} has {size(plan.space.free_estimate)} free, and {size(plan.needed)} are to be "
+                "copied; nothing was written",
+                hint="exclude something, prune snapshots, or use a larger drive; "
+                f"`flashback run {self.known.name} --dry-run` names the largest directories",
+            )
+
+    # --- act, prove
+
+    def _act(self, drive: OpenDrive, plan: Plan) -> None:
+        for each in plan.masters:
+            if each.changes.is_empty and each.incumbent.complete:
+                facts = {**self._begun_facts(), **each.changes.as_json()}
+                name = each.master.name
+                self.report.completed[name] = self._note(drive, journal.Mark.UNCHANGED, name, facts=facts)
+            else:
+                self._bring_up_to_date(drive, each)
+        self._keep_configuration(drive)
+        self._prove(drive)
+
+    def _bring_up_to_date(self, drive: OpenDrive, plan: MasterPlan) -> None:
+        name = plan.master.name
+        with ExitStack() as opened:
+            prove_destination(drive)
+            folder = opened.enter_context(layout.made_directory(drive.root, name, 0o755))
+            place = drive.mount_point / name
+            self._note(drive, journal.Mark.BEGUN, name, facts=self._begun_facts())
+            newest = self._take_snapshot(drive, plan, folder, place)
+            self._note(drive, journal.Mark.COPYING, name)
+            if not _exists(folder, layout.CURRENT):
+                btrfs.create_subvolume(self.context.run, place / layout.CURRENT)
+            current = opened.enter_context(layout.directory(folder, layout.CURRENT))
+            result = self._copy(drive, plan, current, place / layout.CURRENT, newest)
+            self._prove(drive)
+            completed = self._note(
+                drive,
+                journal.Mark.COMPLETE,
+                name,
+                generation=btrfs.subvolume(current).generation,
+                unread=len([remark for remark in self.report.unread if remark.master == name]),
+                facts={**plan.changes.as_json(), "bytes_copied": result.bytes_copied},
+            )
+            self._prove(drive)
+            self.report.completed[name] = completed
+
+    def _begun_facts(self) -> dict[str, Any]:
+        """Everything that was in the master at this moment is on the drive once the run is complete."""
+        return {"begun": rfc3339(self.begun)}
+
+    def _take_snapshot(self, drive: OpenDrive, plan: MasterPlan, folder: int, place: Path) -> Path | None:
+        """Keep the incumbent under its name, if it is worth it; return the newest snapshot there is."""
+        with layout.made_directory(folder, layout.SNAPSHOTS) as snapshots:
+            if plan.snapshot is not None:
+                self.context.tell(StepBegun(Step.SNAPSHOT, plan.snapshot))
+                begun = time.monotonic()
+                self._remark_foreign_hand(plan, folder)
+                target = place / layout.SNAPSHOTS / plan.snapshot
+                btrfs.snapshot(self.context.run, place / layout.CURRENT, target)
+                self.report.snapshots[plan.master.name] = plan.snapshot
+                self._note(drive, journal.Mark.SNAPSHOT, plan.master.name, snapshot=plan.snapshot)
+                self.context.tell(StepDone(Step.SNAPSHOT, time.monotonic() - begun, plan.snapshot))
+            names = layout.snapshot_names(snapshots)
+        return place / layout.SNAPSHOTS / names[-1] if names else None
+
+    def _remark_foreign_hand(self, plan: MasterPlan, folder: int) -> None:
+        with layout.directory(folder, layout.CURRENT) as current:
+            generation = btrfs.subvolume(current).generation
+        if plan.incumbent.generation and generation != plan.incumbent.generation:
+            detail = (
+                f"the copy was changed by another hand since {plan.snapshot}; its snapshot holds it as it was found"
+            )
+            self._remark(Remark(RemarkKind.GENERAL, plan.master.name, b"", detail))
+
+    def _copy(self, drive: OpenDrive, plan: MasterPlan, current: int, path: Path, newest: Path | None) -> CopyResult:
+        result = bring_up_to_date(
+            self.context.run,
+            master=plan.master.path,
+            owner=plan.owner,
+            incumbent=current,
+            incumbent_path=path,
+            changes=plan.changes,
+            symlinks=plan.master.symlinks,
+            newest_snapshot=newest,
+            tell=self.context.tell,
+            watch=drive.watch,
+        )
+        self.report.copies[plan.master.name] = result
+        for remark in result.remarks:
+            self._remark(Remark(remark.kind, plan.master.name, remark.path, remark.detail))
+        return result
+
+    def _prove(self, drive: OpenDrive) -> None:
+        self.context.tell(StepBegun(Step.SYNC, self.known.name))
+        begun = time.monotonic()
+        commit(drive)
+        seconds = time.monotonic() - begun
+        self.report.sync_seconds += seconds
+        self.context.tell(StepDone(Step.SYNC, seconds, self.known.name))
+
+    def _keep_configuration(self, drive: OpenDrive) -> None:
+        """A copy of the configuration and the exclusions, for a bare machine; written only where it differs."""
+        files = dict.fromkeys([self.config.file, *(f for m in self.config.masters for f in m.exclusion_files)])
+        with ExitStack() as opened:
+            ours = opened.enter_context(layout.directory(drive.root, layout.OURS))
+            folder = opened.enter_context(layout.made_directory(ours, layout.CONFIG_COPY))
+            for file in files:
+                content = file.read_bytes() if file.is_file() else b""
+                if content and layout.read_text(folder, file.name) != content:
+                    layout.write_text(folder, file.name, content)
+
+    def _look_back(self, drive: OpenDrive) -> None:
+        """What the ledger is to remember while the drive is in the safe."""
+        self.report.space_after = space_for(drive)
+        self.report.snapshots_after = [
+            (master.name, name, moment)
+            for master in self.masters
+            for name in snapshots_of(drive, master.name)
+            if (moment := parse_stamp(name)) is not None
+        ]
+
+    # --- small things
+
+    def _note(self, drive: OpenDrive, mark: journal.Mark, master: str = "", **more: Any) -> str:  # noqa: ANN401
+        """Write one line of the journal; return the moment it bears."""
+        line = journal.Line(
+            sequence=self.report.sequence,
+            run=self.report.run_id,
+            at=rfc3339(self.context.clock()),
+            mark=mark,
+            machine=self.context.machine,
+            master=master,
+            **more,
+        )
+        try:
+            with layout.directory(drive.root, layout.OURS) as ours:
+                layout.append_line_even_when_full(ours, layout.JOURNAL, journal.encode(line))
+        except OSError as problem:
+            drive.watch()
+            if problem.errno == errno.ENOSPC:
+                raise NoSpace(f"{self.known.name} is full to the last byte") from problem
+            raise NotFinished(
+                f"the journal on {self.known.name} could not be written: {os.strerror(problem.errno or 0)}",
+                hint=f"check the cable and the port, then: flashback run {self.known.name}",
+            ) from problem
+        return line.at
+
+    def _remark(self, remark: Remark) -> None:
+        self.report.remarks.append(remark)
+        self.context.tell(Remarked(remark))
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

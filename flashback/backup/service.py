@@ -1,0 +1,68 @@
+"""Back up to one drive, and remember what came of it, whatever the ending."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from flashback.backup import outcome
+from flashback.backup.run import Run, RunRequest
+from flashback.config.values import Config
+from flashback.core.context import Context
+from flashback.core.errors import FlashbackError
+from flashback.core.signals import Interrupted
+from flashback.drive.recognise import Candidate
+from flashback.drive.session import Session
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import RunRecord, RunResult, SnapshotRecord, SpaceRecord
+from flashback.tell import explain
+
+
+def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candidate, request: RunRequest) -> int:
+    """Run over the drive, tell it, and return the exit code. Only what nobody expected is raised."""
+    begun = context.clock()
+    session = Session(context, candidate)
+    run = Run(context, config, ledger, session, request)
+    try:
+        run.execute()
+        last = outcome.finished(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
+    except (FlashbackError, Interrupted) as error:
+        known = outcome.facts(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
+        last = explain.finished(explain.explain(error, drive=candidate.known.name), candidate.known.name, known)
+    if run.report.sequence:
+        remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
+    context.tell(last)
+    return int(last.exit_code)
+
+
+def remember(
+    context: Context, ledger: Ledger, run: Run, session: Session, *, begun: datetime, result: RunResult, code: int
+) -> None:
+    """Write the run, its scrub, the space and the snapshots into the ledger."""
+    report, uuid, ended = run.report, session.candidate.known.uuid, context.clock()
+    ledger.end_run(
+        RunRecord(
+            drive_uuid=uuid,
+            sequence=report.sequence,
+            run_id=report.run_id,
+            machine=context.machine,
+            begun=begun,
+            ended=ended,
+            result=result,
+            exit_code=code,
+            masters=outcome.master_counts(report),
+            bytes_copied=sum(each.bytes_copied for each in report.copies.values()),
+            bytes_written=session.bytes_written,
+            seconds=(ended - begun).total_seconds(),
+            unread=len(report.unread),
+            remarks=len(report.remarks),
+        )
+    )
+    if report.scrub is not None:
+        ledger.record_scrub(report.scrub.record(uuid))
+    if report.space_after is not None:
+        space = report.space_after
+        ledger.record_space(SpaceRecord(uuid, ended, space.size, space.free_estimate))
+    if report.snapshots_after is not None:
+        ledger.replace_snapshots(
+            uuid, [SnapshotRecord(uuid, master, name, moment) for master, name, moment in report.snapshots_after]
+        )

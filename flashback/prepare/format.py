@@ -1,0 +1,171 @@
+"""A device becomes a drive: partition, LUKS2, Btrfs, identity, and this machine's memory of it.
+
+Interrupted at any point it leaves nothing open, and the same command can simply be given again: until the last step
+the drive is not known here, and the first step erases whatever an earlier try has left.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from flashback.core.context import Context
+from flashback.core.errors import DriveError, DriveState
+from flashback.core.events import Step, StepBegun, StepDone
+from flashback.core.locks import locked
+from flashback.core.stack import ResourceStack
+from flashback.core.text import rfc3339
+from flashback.drive import layout, marker
+from flashback.prepare.examine import examine
+from flashback.prepare.readme import readme
+from flashback.prepare.request import InitRequest
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import KnownDrive, Standing
+from flashback.tools import block, btrfs, cryptsetup, mount
+
+LABEL: Final = "Backup"
+BALLAST_SHARE: Final = 1000
+BALLAST_MOST: Final = 16 * 1024 * 1024
+"""A full Btrfs cannot take two bytes more; the ballast is what may be given up so that the journal can be written."""
+
+
+def prepare(context: Context, ledger: Ledger, request: InitRequest) -> KnownDrive:
+    """Do what was decided; return the drive, closed and known. What was on the device is lost.
+
+    Raises `UsageError` when the device came into use meanwhile, and whatever the tools run into.
+    """
+    with locked(context.paths.locks / "run.lock", purpose=f"init {request.name}"):
+        examined = examine(context.run, request.examined.device.path, ledger.drives())
+        try:
+            volume = _volume(context, request)
+            known = _format(context, request, volume)
+            _fill(context, request, known, volume)
+        except BaseException as error:
+            error.drive_state = _look(request)  # type: ignore[attr-defined]
+            raise
+        block.flush(volume)
+        if examined.known is not None:
+            retire_erased(ledger, examined.known)
+        ledger.enrol(known)
+    return known
+
+
+def retire_erased(ledger: Ledger, erased: KnownDrive) -> None:
+    """The drive that was on the device is no more; its history stays, under a name that says so."""
+    names = {each.name for each in ledger.drives()}
+    number = next(n for n in itertools.count(1) if f"{erased.name[:20]}-erased-{n}" not in names)
+    ledger.change(erased.uuid, name=f"{erased.name[:20]}-erased-{number}", standing=Standing.RETIRED)
+
+
+def _look(request: InitRequest) -> DriveState:
+    if cryptsetup.is_open(_mapping(request)):
+        return DriveState.STILL_HELD
+    return DriveState.CLOSED if os.path.exists(request.examined.device.path) else DriveState.GONE
+
+
+def _mapping(request: InitRequest) -> str:
+    return f"flashback-{request.name}"
+
+
+@contextmanager
+def _step(context: Context, step: Step, detail: str) -> Iterator[None]:
+    context.tell(StepBegun(step, detail))
+    begun = time.monotonic()
+    yield
+    context.tell(StepDone(step, time.monotonic() - begun, detail))
+
+
+def _volume(context: Context, request: InitRequest) -> str:
+    """The path of what will hold LUKS: a fresh partition, or the device itself."""
+    device = request.examined.device.path
+    if not request.partitions:
+        return device
+    with _step(context, Step.PARTITION, device):
+        return block.partition(context.run, device, name=request.label)
+
+
+def _format(context: Context, request: InitRequest, volume: str) -> KnownDrive:
+    run, now = context.run, context.clock()
+    with _step(context, Step.FORMAT, f"LUKS2 on {volume}"):
+        cryptsetup.format_volume(run, volume, label=request.label, passphrase=request.passphrase, kdf=request.kdf)
+        if request.recovery_key is not None:
+            cryptsetup.add_key(run, volume, passphrase=request.passphrase, new=request.recovery_key, kdf=request.kdf)
+        token = {"type": "flashback", "keyslots": [], "v": layout.FORMAT_VERSION}
+        cryptsetup.import_token(run, volume, json.dumps(token))
+        metadata = cryptsetup.metadata(run, volume)
+        length = cryptsetup.header_length(metadata)
+        uuid = _uuid(volume)
+        keep_header(context, volume, uuid)
+    device = request.examined.device
+    return KnownDrive(
+        uuid=uuid,
+        name=request.name,
+        header_digest=cryptsetup.header_digest(volume, length),
+        header_length=length,
+        enrolled=now,
+        size=device.size,
+        model=device.model,
+        serial=device.serial,
+    )
+
+
+def _uuid(volume: str) -> str:
+    header = block.luks_header(volume)
+    if header is None or not header[1]:
+        raise DriveError(f"{volume} does not show the LUKS header that was just written to it")
+    return header[1]
+
+
+def keep_header(context: Context, volume: str, uuid: str) -> Path:
+    """Keep a copy of the LUKS header in the state directory; a damaged key slot looks like a wrong passphrase."""
+    folder = context.paths.headers
+    for place in (context.paths.state, folder):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.chmod(0o700)
+    file = folder / f"{uuid}.luks"
+    cryptsetup.backup_header(context.run, volume, file)
+    return file
+
+
+def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str) -> None:
+    run, mapping = context.run, _mapping(request)
+    with (
+        _step(context, Step.FORMAT, f"Btrfs with blake2 checksums on {known.name}"),
+        ResourceStack(context.signals) as stack,
+    ):
+        mount.private_namespace()
+        target = context.paths.mounts / known.name
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stack.take(
+            f"the LUKS mapping {mapping}",
+            lambda: cryptsetup.open_with(run, volume, mapping, secret=request.passphrase),
+            lambda: cryptsetup.close(run, mapping),
+        )
+        device = cryptsetup.mapper_path(mapping)
+        btrfs.make_filesystem(run, device, label=LABEL)
+        stack.take(
+            f"the mount at {target}",
+            lambda: mount.mount(run, device, target, options=("compress=zstd:3",), read_only=False),
+            lambda: mount.unmount(run, target),
+        )
+        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.take("the drive's top directory", lambda: None, lambda: os.close(root))
+        _write_identity(context, known, root)
+        btrfs.sync(root)
+
+
+def _write_identity(context: Context, known: KnownDrive, root: int) -> None:
+    layout.write_text(root, layout.README, readme(name=known.name, uuid=known.uuid).encode(), 0o644)
+    identity = marker.Marker(known.name, known.uuid, rfc3339(known.enrolled), context.machine)
+    with layout.made_directory(root, layout.OURS) as ours:
+        layout.write_text(ours, layout.MARKER, marker.encode(identity))
+        layout.write_ballast(ours, min(BALLAST_MOST, known.size // BALLAST_SHARE))
+        for folder in (layout.CONFIG_COPY, layout.HEADERS):
+            with layout.made_directory(ours, folder):
+                pass

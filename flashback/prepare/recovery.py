@@ -1,0 +1,71 @@
+"""The recovery key: a second key slot's passphrase that no person thought up, to be kept on paper."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+from flashback.core.errors import UsageError
+from flashback.core.secret import Secret
+
+ALPHABET: Final = "cbdefghijklnrtuv"
+"""Modhex: sixteen letters that lie at the same place on most keyboard layouts (as systemd-cryptenroll's recovery keys,
+systemd src/shared/recovery-key.h)."""
+GROUPS: Final = 8
+LETTERS: Final = 8
+
+
+def new_recovery_key() -> Secret:
+    """256 random bits as eight groups of eight letters, joined by dashes."""
+    groups = ("".join(secrets.choice(ALPHABET) for _ in range(LETTERS)) for _ in range(GROUPS))
+    return Secret("-".join(groups).encode("ascii"))
+
+
+def as_lines(key: Secret) -> tuple[str, ...]:
+    """The key as it is shown: two lines of four groups. Typed as one, with the dash between."""
+    words = key.reveal().decode("ascii").split("-")
+    return "-".join(words[: GROUPS // 2]) + "-", "-".join(words[GROUPS // 2 :])
+
+
+def page(key: Secret, *, name: str, uuid: str, made: str) -> str:
+    """One page of text to print or to keep elsewhere."""
+    return "\n".join(
+        [
+            f"Flashback recovery key of the drive {name}",
+            "",
+            *(f"    {line}" for line in as_lines(key)),
+            "",
+            f"LUKS UUID  {uuid}",
+            f"Made on    {made}",
+            "",
+            "It opens the drive when the passphrase is lost: type it, both lines as one, with the dashes,",
+            "where the passphrase is asked for. On any Linux system:",
+            "",
+            f"    cryptsetup open /dev/disk/by-uuid/{uuid} drive",
+            "    mount -o ro /dev/mapper/drive /mnt",
+            "",
+            "Whoever holds this page and the drive can read everything on it. Keep them apart.",
+            "",
+        ]
+    )
+
+
+def refuse_existing(file: Path) -> None:
+    """Raise `UsageError` when `file` cannot become a new file; asked before anything is erased."""
+    if os.path.lexists(file):
+        raise UsageError(f"{file} exists already", hint="name a new file for the recovery key")
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no directory {file.parent}", hint="make it first, or name another file")
+
+
+def save(file: Path, text: str) -> None:
+    """Write the page to a new file that only its owner may read. Raises `UsageError` when there is one already."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    except FileExistsError:
+        raise UsageError(f"{file} exists already", hint="name a new file for the recovery key") from None
+    with open(descriptor, "w", encoding="utf-8") as out:
+        os.fchmod(descriptor, 0o600)
+        out.write(text)
