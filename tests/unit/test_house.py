@@ -19,13 +19,16 @@ PACKAGE = "flashback"
 STAIRS = (
     {"core"},
     {"tools"},
-    {"config", "rotation", "tell"},
+    {"config"},
+    {"rotation", "tell"},
     {"drive"},
-    {"backup", "recover", "health"},
+    {"health"},
+    {"backup", "recover"},
     {"prepare"},
     {"trigger"},
     {"app"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 )
 """From the cellar to the front door. A file may import from below and from its own room."""
 
@@ -67,8 +70,9 @@ DOORS = {
 }
 """What leads outside, and the files (or, with a slash at the end, the rooms) that may use it."""
 
-SLOW = {"rich", "typer", "click", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn"}
-"""Packages whose import is felt at the start; never at the top of a file that `flashback --help` reads."""
+SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn"}
+"""Packages whose import is felt at the start; never at the top of a file that `flashback --help` reads. (Typer, 60 ms, is
+what writes that help.)"""
 
 LONGEST_FILE = 350
 LONGEST_FUNCTION = 50
@@ -229,14 +233,14 @@ RULES = [climbed_stairs, homeless, relative_imports, tools_that_look_into_each_o
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_house_keeps_its_rule(rule):
-    nothing_found([finding for file in house() for finding in rule(file)])
+    nothing_found(dict.fromkeys(finding for file in house() for finding in rule(file)))
 
 
 def test_the_front_door_opens_in_a_blink():
-    nothing_found(list(slow_start(house())))
+    nothing_found(dict.fromkeys(slow_start(house())))
 
 
-def nothing_found(findings: list[str]) -> None:
+def nothing_found(findings: dict[str, None]) -> None:
     if findings:
         pytest.fail("\n".join(findings), pytrace=False)
 
@@ -249,8 +253,9 @@ def test_the_whole_house_was_read():
 BAD = [
     (climbed_stairs, "core/x.py", "from flashback.tools.luks import Luks"),
     (climbed_stairs, "core/x.py", "import flashback.cli"),
-    (climbed_stairs, "config/x.py", "def f():\n    from flashback.rotation import ledger"),
+    (climbed_stairs, "config/x.py", "def f():\n    from flashback.tell import sentence"),
     (climbed_stairs, "app.py", "from flashback import cli"),
+    (climbed_stairs, "rotation/x.py", "from flashback.tell import sentence"),
     (climbed_stairs, "__init__.py", "from flashback.core import text"),
     (homeless, "attic/x.py", ""),
     (relative_imports, "drive/x.py", "from .marker import Marker"),
