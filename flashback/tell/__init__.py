@@ -6,8 +6,12 @@ system are text with surrogate escapes (`os.fsdecode`) in all of them; times are
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from enum import IntEnum
-from typing import TypedDict
+from typing import Self, TypedDict
+
+from flashback.core.events import Event
 
 
 class Verbosity(IntEnum):
@@ -103,3 +107,38 @@ class PlanFacts(TypedDict, total=False):
     holds: list[Hold]
     scrub: bool
     space: Space
+
+
+class Teller:
+    """Somebody who is told the events, `core.events.Tell` with a way to be silent while a person is asked something.
+
+    Used as a context: whatever ends the work, the terminal is left as it was.
+    """
+
+    def __call__(self, event: Event) -> None:
+        """Tell one event. Never raises because the listener has gone: the drive matters more than the listener."""
+        raise NotImplementedError
+
+    def pause(self) -> None:
+        """Clear away what changes on the terminal: a person is about to be asked something."""
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+
+    def close(self) -> None:
+        """Leave the terminal clean. May be called twice."""
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """`pause` and `resume` around a question."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()

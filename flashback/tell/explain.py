@@ -136,9 +136,11 @@ def finished(
 
 
 def still_held_line(drive: str, held: tuple[str, ...]) -> str:
-    """`STILL HELD: do not unplug red.` with what is in the way, as far as it is known."""
-    reasons = dict.fromkeys(shown(line.partition(HELD_MARK)[2] or line) for line in held)
-    way = f" In the way: {'; '.join(reasons)}" if reasons else ""
+    """`STILL HELD: do not unplug red.` with what is in the way, as far as it is known.
+
+    The first of `held` is what was tried first; what lies below it (the mapping below the mount) is held because of it.
+    """
+    way = f" In the way: {shown(held[0].partition(HELD_MARK)[2] or held[0])}" if held else ""
     return f"STILL HELD: do not unplug {shown(drive) or 'the drive'}.{way}"
 
 
