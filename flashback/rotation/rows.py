@@ -11,6 +11,7 @@ from typing import Any, Final
 from flashback.config.values import OnPlug
 from flashback.core.text import rfc3339
 from flashback.rotation.values import (
+    Backup,
     HoldRecord,
     KnownDrive,
     MasterCounts,
@@ -105,6 +106,11 @@ def to_counts(row: Row) -> MasterCounts:
     """What a run did with one master, from its row."""
     named = {name: row[name] for name in ("master", "unread", *_COUNTS)}
     return MasterCounts(**named, completed=read_or_none(row["completed"]))
+
+
+def to_backup(row: Row) -> Backup:
+    """A whole backup from its row."""
+    return Backup(**row | {"begun": read(row["begun"]), "completed": read(row["completed"])})
 
 
 def of_scrub(scrub: ScrubRecord) -> Row:

@@ -24,6 +24,7 @@ _DRIVES_AND_RUNS: Final = (
         unread INTEGER NOT NULL, remarks INTEGER NOT NULL, holds TEXT NOT NULL,
         PRIMARY KEY (drive_uuid, run_id))""",
     "CREATE INDEX runs_in_order ON runs (drive_uuid, sequence)",
+    "CREATE INDEX runs_newest ON runs (sequence)",
     """CREATE TABLE run_masters (
         drive_uuid TEXT NOT NULL, run_id TEXT NOT NULL, master TEXT NOT NULL, sequence INTEGER NOT NULL,
         completed TEXT, unread INTEGER NOT NULL,

@@ -1,0 +1,150 @@
+"""What the ledger remembers of each drive's health, space and snapshots, and the holds that stand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from flashback.core.errors import UsageError
+from flashback.core.text import shown
+from flashback.rotation import rows
+from flashback.rotation.memory import Tables
+from flashback.rotation.values import (
+    ErrorCounts,
+    HoldRecord,
+    ScrubRecord,
+    SnapshotRecord,
+    SnapshotSpan,
+    SpaceRecord,
+)
+
+
+class Health(Tables):
+    """Scrubs, error counters, space."""
+
+    def record_scrub(self, scrub: ScrubRecord) -> None:
+        """Remember a scrub."""
+        with self._writing():
+            self._put("scrubs", rows.of_scrub(scrub), "REPLACE")
+
+    def scrubs(self, drive_uuid: str, *, limit: int = 20) -> tuple[ScrubRecord, ...]:
+        """The last scrubs of a drive, newest first."""
+        sql = "SELECT * FROM scrubs WHERE drive_uuid = ? ORDER BY ended DESC LIMIT ?"
+        return tuple(rows.to_scrub(row) for row in self._rows(sql, drive_uuid, limit))
+
+    def record_errors(self, errors: ErrorCounts) -> None:
+        """Remember the error counters."""
+        row = {
+            "drive_uuid": errors.drive_uuid,
+            "at": rows.written(errors.at),
+            "counts": json.dumps(dict(errors.counts)),
+        }
+        with self._writing():
+            self._put("errors", row, "REPLACE")
+
+    def errors(self, drive_uuid: str, *, limit: int = 20) -> tuple[ErrorCounts, ...]:
+        """The error counters as they were recorded, newest first."""
+        sql = "SELECT * FROM errors WHERE drive_uuid = ? ORDER BY at DESC LIMIT ?"
+        return tuple(
+            ErrorCounts(row["drive_uuid"], rows.read(row["at"]), json.loads(row["counts"]))
+            for row in self._rows(sql, drive_uuid, limit)
+        )
+
+    def record_space(self, space: SpaceRecord) -> None:
+        """Remember how full the drive is."""
+        with self._writing():
+            self._put("spaces", asdict(space) | {"at": rows.written(space.at)}, "REPLACE")
+
+    def spaces(self) -> dict[str, SpaceRecord]:
+        """How full each drive was when it was last seen."""
+        found = self._rows("SELECT drive_uuid, max(at) AS at, size, free FROM spaces GROUP BY drive_uuid")
+        return {row["drive_uuid"]: SpaceRecord(**row | {"at": rows.read(row["at"])}) for row in found}
+
+
+class Snapshots(Tables):
+    """The snapshots of every drive as last seen, and the pins."""
+
+    def replace_snapshots(self, drive_uuid: str, snapshots: Sequence[SnapshotRecord]) -> None:
+        """Remember exactly these as the drive's snapshots; pins of those that are gone go too.
+
+        `pinned` adds a pin and never takes one away: a person may have set it while the drive was in the safe.
+        """
+        with self._writing():
+            self._execute("DELETE FROM snapshots WHERE drive_uuid = ?", drive_uuid)
+            for each in snapshots:
+                key = {"drive_uuid": drive_uuid, "master": each.master, "name": each.name}
+                self._put("snapshots", key | {"completed": rows.written(each.completed), "bytes": each.bytes})
+                if each.pinned:
+                    self._put("pins", key, "INSERT OR IGNORE")
+            self._execute(
+                "DELETE FROM pins WHERE drive_uuid = ? AND (master, name) NOT IN"
+                " (SELECT master, name FROM snapshots WHERE drive_uuid = pins.drive_uuid)",
+                drive_uuid,
+            )
+
+    def snapshots(self, drive_uuid: str) -> tuple[SnapshotRecord, ...]:
+        """The drive's snapshots as last seen, by master and name, each with its run's number where that is known."""
+        found = self._rows(
+            "SELECT s.*, EXISTS (SELECT 1 FROM pins AS p WHERE p.drive_uuid = s.drive_uuid"
+            " AND p.master = s.master AND p.name = s.name) AS pinned,"
+            " (SELECT max(m.sequence) FROM run_masters AS m WHERE m.drive_uuid = s.drive_uuid"
+            " AND m.master = s.master AND m.completed = s.completed) AS sequence"
+            " FROM snapshots AS s WHERE s.drive_uuid = ? ORDER BY s.master, s.name",
+            drive_uuid,
+        )
+        return tuple(
+            SnapshotRecord(**row | {"completed": rows.read(row["completed"]), "pinned": bool(row["pinned"])})
+            for row in found
+        )
+
+    def snapshot_spans(self) -> dict[str, SnapshotSpan]:
+        """How many snapshots each drive holds and how far back they go."""
+        found = self._rows(
+            "SELECT drive_uuid, count(*) AS count, min(completed) AS oldest, max(completed) AS newest"
+            " FROM snapshots GROUP BY drive_uuid"
+        )
+        return {
+            row["drive_uuid"]: SnapshotSpan(row["count"], rows.read(row["oldest"]), rows.read(row["newest"]))
+            for row in found
+        }
+
+    def pin(self, drive_uuid: str, master: str, name: str) -> None:
+        """Keep a snapshot for ever, its drive plugged in or not. Raises `UsageError` when it is not known."""
+        key = {"drive_uuid": drive_uuid, "master": master, "name": name}
+        with self._writing():
+            sql = "SELECT name FROM snapshots WHERE drive_uuid = ? AND master = ? AND name = ?"
+            if not self._rows(sql, *key.values()):
+                raise UsageError(
+                    f"there is no snapshot {shown(name)} of {shown(master)}", hint="flashback snapshots lists them"
+                )
+            self._put("pins", key, "INSERT OR IGNORE")
+
+    def unpin(self, drive_uuid: str, master: str, name: str) -> None:
+        """Let the rules decide about a snapshot again."""
+        with self._writing():
+            self._execute("DELETE FROM pins WHERE drive_uuid = ? AND master = ? AND name = ?", drive_uuid, master, name)
+
+
+class Holds(Tables):
+    """What guards held and nobody has decided about."""
+
+    def stand_holds(self, holds: Sequence[HoldRecord]) -> None:
+        """Remember that guards hold a run; from now on unattended runs hold on every drive."""
+        with self._writing():
+            for hold in holds:
+                self._put("holds", rows.of_hold(hold), "REPLACE")
+
+    def standing_holds(self) -> tuple[HoldRecord, ...]:
+        """The holds that nobody has decided about yet, oldest first."""
+        sql = "SELECT * FROM holds WHERE lifted IS NULL ORDER BY stood, run_id, hold"
+        return tuple(rows.to_hold(row) for row in self._rows(sql))
+
+    def lift_holds(self, names: Sequence[str], *, at: datetime) -> int:
+        """A person decided: every standing hold of these names is lifted. How many there were."""
+        with self._writing():
+            return sum(
+                self._execute("UPDATE holds SET lifted = ? WHERE hold = ? AND lifted IS NULL", rows.written(at), name)
+                for name in set(names)
+            )
