@@ -114,7 +114,7 @@ def explain(
 
 
 def finished(
-    explanation: Explanation, drive: str, *, closed_for_sure: bool = False, facts: dict[str, Any] | None = None
+    explanation: Explanation, drive: str, facts: dict[str, Any] | None = None, *, closed_for_sure: bool = False
 ) -> Finished:
     """The last event of something that failed.
 

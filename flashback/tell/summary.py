@@ -75,6 +75,8 @@ COMPLETE: Final = {
 }
 """By `facts["action"]`."""
 
+NOTHING: Final = {"close": "it was not open here.", "restore": "nothing to restore."}
+
 
 def closing(
     last: Finished, remarks: Sequence[Remark] = (), *, verbosity: Verbosity = Verbosity.NORMAL
@@ -118,7 +120,7 @@ def counts(masters: Iterable[MasterFacts]) -> str:
 
 
 def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
-    """The plan of a run (`PlanFacts`) as a person reads it."""
+    """The plan of a run (`PlanFacts`) or of an init (`device`, `steps`) as a person reads it."""
     known = cast("PlanFacts", plan)
     name = shown(known.get("drive", ""))
     lines = [Line(f"Plan for {name}:" if name else "Plan:")]
@@ -126,6 +128,10 @@ def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
         lines.append(Line(f"{shown(master)}: {_intentions(facts)}", depth=1))
         if facts.get("snapshot"):
             lines.append(Line(f"what is on the drive now is kept as snapshot {shown(str(facts['snapshot']))}", depth=2))
+    if plan.get("device"):
+        device = ", ".join(shown(str(plan[key])) for key in ("device", "model", "serial") if plan.get(key))
+        lines.append(Line(f"on {device}" + (f", {size(plan['size'])}" if plan.get("size") else ""), depth=1))
+    lines += [Line(f"{place}. {shown(each)}", depth=1) for place, each in enumerate(plan.get("steps", ()), 1)]
     if known.get("largest"):
         lines.append(Line("most of it is in:", depth=1))
         lines += [
@@ -191,11 +197,14 @@ def _success(last: Finished, facts: Facts) -> str:
     if facts.get("dry_run"):
         return "dry run, nothing was written."
     timing = f", in {duration(facts['seconds'])}" if "seconds" in facts else ""
+    action = facts.get("action", "run")
+    if last.result == "nothing-to-do" and action != "run":
+        return NOTHING.get(action, "nothing to do.")
     if last.result == "nothing-to-do":
         kept = _total(facts.get("masters", {}).values())["files_unchanged"]
         which = f"all {number(kept, 'file')} are" if kept > 1 else "everything is"
         return f"nothing to do: {which} on the drive as in the master{timing}."
-    done = COMPLETE.get(facts.get("action", "run"), "done")
+    done = COMPLETE.get(action, "done")
     masters = facts.get("masters")
     return f"{done}. {counts(masters.values())}{timing}." if masters else f"{done}{timing}."
 
@@ -293,7 +302,7 @@ def _space_lines(space: Space | None, last: Finished) -> list[Line]:
 def _drive_lines(last: Finished) -> list[Line]:
     name = shown(last.drive) or "The drive"
     failed = last.exit_code != Exit.DONE
-    if last.drive_state is DriveState.CLOSED:
+    if last.drive_state is DriveState.CLOSED and (last.safe_to_remove or last.exit_code in FINISHED):
         words = f"{name} is closed; safe to remove." if last.safe_to_remove else CLOSED_UNPROVEN.format(drive=name)
         tone = Tone.GOOD if last.safe_to_remove else Tone.WARN
         return [Line(words, tone, 1 if failed else 0, problem=failed or not last.safe_to_remove)]

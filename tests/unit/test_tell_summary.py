@@ -238,3 +238,22 @@ def test_a_plan_is_told_whole() -> None:
 
 def test_an_empty_plan_does_not_fail() -> None:
     assert [line.plain() for line in plan_lines({})] == ["Plan:"]
+
+
+def test_the_plan_of_an_init_numbers_its_steps() -> None:
+    plan = {"drive": "red", "device": "/dev/sdb", "model": "SanDisk", "serial": "", "size": GIB, "steps": ["a", "b"]}
+    assert [line.plain() for line in plan_lines(plan)] == [
+        "Plan for red:",
+        "  on /dev/sdb, SanDisk, 1.0 GiB",
+        "  1. a",
+        "  2. b",
+    ]
+
+
+def test_a_close_of_what_was_not_open_says_so() -> None:
+    assert lines(ended(result="nothing-to-do", facts={"action": "close"})) == ["red: it was not open here.", SAFE]
+
+
+def test_a_failure_after_which_the_drive_was_closed_says_that_it_can_be_unplugged() -> None:
+    told = lines(finished(explain(NotFinished("odd"), drive="red", state=DriveState.CLOSED), "red"))
+    assert "  The drive is unmounted and closed; it can be unplugged." in told

@@ -23,7 +23,7 @@ ROWS = [
 
 def test_the_columns_of_a_status_are_aligned_for_wide_characters_too() -> None:
     assert status_table(ROWS, NOW).splitlines() == [
-        "    drive  state  last complete               free  here",
+        "    drive  state  last complete                free  here",
         "    red    fresh  3 hours ago    1.0 KiB of 2.0 KiB  plugged in",
         "->  漢字   never  never",
     ]
