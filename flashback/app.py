@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from flashback.core.errors import Missing, UsageError
 from flashback.core.events import Tell
 from flashback.core.secret import LONGEST, Secret, without_final_newline
 from flashback.core.signals import StopSignals
-from flashback.tell import Verbosity
+from flashback.tell import Teller, Verbosity
 
 if TYPE_CHECKING:
     from flashback.config.values import Config
@@ -88,7 +89,11 @@ class Unattended:
 
 
 class AtTerminal(Unattended):
-    """Somebody sits at the terminal."""
+    """Somebody sits at the terminal; `teller` is silent while they are asked."""
+
+    def __init__(self, passphrase: Secret | None, teller: Teller) -> None:
+        super().__init__(passphrase)
+        self._teller = teller
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002
         """See `Person`. What cryptsetup asks is shown as it is, cleaned of control characters."""
@@ -97,7 +102,8 @@ class AtTerminal(Unattended):
         from flashback.core.text import shown
 
         try:
-            return Secret(getpass.getpass(f"{shown(question)} ").encode("utf-8", "surrogateescape"))
+            with self._teller.asking():
+                return Secret(getpass.getpass(f"{shown(question)} ").encode("utf-8", "surrogateescape"))
         except EOFError:
             return None
 
@@ -133,11 +139,20 @@ class App:
         self.signals = StopSignals()
         self.interactive = at_terminal() and not settings.json
 
-    def person(self) -> Person:
-        """Who is asked for a passphrase."""
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """The one that is handed down."""
+        return now
+
+    def passphrase(self) -> Secret | None:
+        """The passphrase that the command line points to, if it does."""
         source = self.settings.passphrase_file
-        known = read_passphrase(source) if source is not None else None
-        return AtTerminal(known) if at_terminal() else Unattended(known)
+        return read_passphrase(source) if source is not None else None
+
+    def person(self, teller: Teller) -> Person:
+        """Who is asked for a passphrase."""
+        known = self.passphrase()
+        return AtTerminal(known, teller) if at_terminal() else Unattended(known)
 
     def context(self, tell: Tell, person: Person | None = None) -> Context:
         """What the work below is given."""
@@ -146,7 +161,7 @@ class App:
             signals=self.signals,
             clock=now,
             tell=tell,
-            person=person or self.person(),
+            person=person or Unattended(None),
             paths=self.paths,
             machine=socket.gethostname(),
         )

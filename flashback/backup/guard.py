@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from flashback.core.errors import HeldByGuard
+from flashback.core.errors import HeldByGuard, UsageError
+from flashback.core.text import shown
 
 
 class HoldName(StrEnum):
@@ -53,6 +54,16 @@ def holds_for(masters: Sequence[MasterFacts], *, clock: str | None) -> tuple[Hol
     if clock:
         found.append(Hold(HoldName.CLOCK, clock))
     return tuple(found)
+
+
+def known_holds(names: Collection[str]) -> frozenset[str]:
+    """The names given to `--allow`. Raises `UsageError` for one that no guard has."""
+    unknown = [name for name in names if name not in set(HoldName)]
+    if unknown:
+        raise UsageError(
+            f"--allow {shown(unknown[0])}: no guard is called that", hint=f"the guards: {', '.join(HoldName)}"
+        )
+    return frozenset(names)
 
 
 def enforce(holds: Sequence[Hold], allowed: Collection[str], *, drive: str) -> None:

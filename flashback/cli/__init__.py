@@ -1,1 +1,61 @@
-"""."""
+"""Words in, exit code out: one file per family of commands, no decisions.
+
+Nothing heavy is imported here: `flashback --help` starts in a blink, and each command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from flashback.cli import config, doctor, init, look, practice, run
+
+EPILOG = """Examples:
+
+  flashback doctor                  is everything here that is needed?
+
+  flashback practice                a rehearsal on throw-away drives
+
+  sudo flashback init /dev/sdb      prepare a drive; everything on it is erased
+
+  sudo flashback run                back up to the drive that is plugged in
+
+  flashback status                  the rotation at a glance
+
+Exit codes and JSON: docs/reference."""
+
+app = typer.Typer(
+    name="flashback",
+    help="Back up to several encrypted drives that you rotate: plug in, type the passphrase, walk away.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from flashback import __version__
+
+        print(f"flashback {__version__}")  # noqa: T201 - the answer
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version and end."),
+) -> None:
+    """Hold the options of the program itself."""
+
+
+for family in (init, run, look, config, doctor, practice):
+    family.add_to(app)
+
+
+def main() -> None:
+    """The command `flashback`."""
+    app(prog_name="flashback", args=sys.argv[1:])

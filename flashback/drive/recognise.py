@@ -54,9 +54,22 @@ def by_name(run: Runner, known: Sequence[KnownDrive], wanted: str) -> Candidate:
         return Candidate(drive, volume)
     if "/" in wanted:
         return on_device(run, known, wanted)
+    raise unknown(known, wanted)
+
+
+def known_by_name(known: Sequence[KnownDrive], wanted: str) -> KnownDrive:
+    """The known drive of this name or UUID, plugged in or not. Raises `DriveError`."""
+    drive = named(known, wanted)
+    if drive is None:
+        raise unknown(known, wanted)
+    return drive
+
+
+def unknown(known: Sequence[KnownDrive], wanted: str) -> DriveError:
+    """The error for a name that no drive has."""
     names = [each.name for each in known]
     close = difflib.get_close_matches(wanted, names, 1)
-    raise DriveError(
+    return DriveError(
         f"no drive called {shown(wanted)} is known here" + (f"; did you mean {close[0]}?" if close else ""),
         hint="flashback drive list shows those that are known; `flashback init DEVICE` prepares a new one",
     )

@@ -234,7 +234,7 @@ def prove_destination(drive: OpenDrive) -> None:
         f"what is mounted at {drive.mount_point} is not {drive.known.name}",
         hint="nothing was written; look at `findmnt` and `dmsetup ls`, and please report this",
     )
-    places = [place for place in mount.mounts_of(device_number(drive.mapping))]
+    places = mount.mounts_of(device_number(drive.mapping))
     if str(drive.mount_point) not in {place.target for place in places}:
         raise problem
     if drive.mapping not in {found.name for found in cryptsetup.mappings_of(drive.known.uuid)}:

@@ -27,8 +27,7 @@ def attached(run: Runner) -> tuple[str, ...]:
     return tuple(listing.text.split())
 
 
-def images(run: Runner, folder: Path) -> tuple[str, ...]:
-    """The devices whose image lies in `folder`: what an earlier rehearsal may have left."""
-    listing = run(Command(("losetup", "--noheadings", "--raw", "--output", "NAME,BACK-FILE")))
-    rows = [line.split(maxsplit=1) for line in listing.text.splitlines()]
-    return tuple(row[0] for row in rows if len(row) > 1 and Path(row[1]).parent == folder)
+def devices_of(run: Runner, image: Path) -> tuple[str, ...]:
+    """The devices that were made of this image file."""
+    listing = run(Command(("losetup", "--noheadings", "--raw", "--output", "NAME", "--associated", str(image))))
+    return tuple(listing.text.split())

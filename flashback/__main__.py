@@ -1,0 +1,5 @@
+"""`python -m flashback`."""
+
+from flashback.cli import main
+
+main()

@@ -1,0 +1,58 @@
+"""`flashback doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from flashback.cli import front
+
+if TYPE_CHECKING:
+    from flashback.app import App
+    from flashback.core.errors import FlashbackError
+
+MARKS = {"good": "✓", "note": "·", "missing": "✗"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command()(doctor)
+
+
+def doctor(
+    json: front.Json = False,
+    verbose: front.Verbose = False,
+    config: front.Config = None,
+    state: front.State = None,
+) -> None:
+    """Is everything here that is needed? Programs, kernel, privileges, and the command that brings what is missing."""
+
+    def work(app: App) -> int:
+        from flashback.core.command import Programs
+        from flashback.core.errors import Exit
+        from flashback.prepare.doctor import Verdict, examine_machine
+
+        found = examine_machine(Programs(), app.paths, config_problem=lambda: _problem(app))
+        missing = [each for each in found if each.verdict is Verdict.MISSING]
+        if json:
+            front.say_json("doctor", {"findings": [each.as_json() for each in found], "ready": not missing})
+        else:
+            for each in found:
+                front.say(f"{MARKS[each.verdict]} {each.what:<22} {each.detail}".rstrip())
+                if each.remedy:
+                    front.say(f"  {'':<22} -> {each.remedy}")
+            front.say("\nEverything that is needed is here." if not missing else f"\n{len(missing)} missing: see ->")
+        return Exit.MISSING if missing else Exit.DONE
+
+    front.enter(work, config=config, state=state, json=json, verbose=verbose)
+
+
+def _problem(app: App) -> FlashbackError | None:
+    from flashback.core.errors import FlashbackError
+
+    try:
+        app.config()
+    except FlashbackError as problem:
+        return problem
+    return None

@@ -1,0 +1,106 @@
+"""The front door: every command goes through here, every error becomes sentences and an exit code here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flashback.tell import Teller, Verbosity
+
+if TYPE_CHECKING:
+    from flashback.app import App
+
+Config = Annotated[Path | None, typer.Option("--config", help="The configuration. [env: FLASHBACK_CONFIG]")]
+State = Annotated[Path | None, typer.Option("--state", help="Where this machine's memory lies. [env: FLASHBACK_STATE]")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON (docs/reference/json.md).")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more: every remark, the trace of an error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say less: problems and the last line.")]
+PassphraseFile = Annotated[
+    str | None,
+    typer.Option("--passphrase-file", metavar="FILE", help="Read the passphrase from FILE (- is standard input)."),
+]
+Drive = Annotated[str | None, typer.Argument(metavar="[DRIVE]", help="A drive's name, LUKS UUID or device.")]
+
+
+def enter(
+    work: Callable[[App], int],
+    *,
+    config: Path | None,
+    state: Path | None,
+    json: bool = False,
+    verbose: bool = False,
+    quiet: bool = False,
+    passphrase_file: str | None = None,
+) -> None:
+    """Do the work in a wired world and end with its exit code; explain whatever it raises."""
+    from flashback.app import App, Settings
+    from flashback.core.errors import FlashbackError
+    from flashback.core.signals import Interrupted
+
+    verbosity = Verbosity.VERBOSE if verbose else Verbosity.QUIET if quiet else Verbosity.NORMAL
+    settings = Settings(config, state, verbosity, json, passphrase_file)
+    app = App(settings)
+    try:
+        with app.signals:
+            code = work(app)
+    except (FlashbackError, Interrupted) as error:
+        code = explain(error, app)
+    except typer.Exit:
+        raise
+    except Exception as error:  # noqa: BLE001 - the front door: what nobody expected is told as such
+        code = explain(error, app)
+    except KeyboardInterrupt:
+        from signal import SIGINT
+
+        code = explain(Interrupted(SIGINT), app)
+    raise typer.Exit(code)
+
+
+def explain(error: BaseException, app: App) -> int:
+    """Tell a person on standard error, a script on standard output; return the exit code."""
+    from flashback.tell.explain import explain as explained
+    from flashback.tell.explain import finished
+    from flashback.tell.jsonlines import JsonTeller
+
+    verbose = app.settings.verbosity is Verbosity.VERBOSE
+    explanation = explained(error, verbose=verbose)
+    if app.settings.json:
+        JsonTeller(sys.stdout, clock=app.clock)(finished(explanation, ""))
+    else:
+        utf8 = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
+        for line in explanation.lines(utf8=utf8):
+            print(line, file=sys.stderr)  # noqa: T201 - this is where people are told
+    return explanation.exit_code
+
+
+def teller(app: App) -> Teller:
+    """Who tells the events: JSON lines, a live terminal, or plain lines."""
+    from flashback.app import wants_colour
+
+    if app.settings.json:
+        from flashback.tell.jsonlines import JsonTeller
+
+        return JsonTeller(sys.stdout, clock=app.clock)
+    if sys.stdout.isatty():
+        from flashback.tell.terminal import TerminalTeller
+
+        return TerminalTeller(sys.stdout, colour=wants_colour(), verbosity=app.settings.verbosity)
+    from flashback.tell.plain import PlainTeller
+
+    return PlainTeller(sys.stdout, verbosity=app.settings.verbosity)
+
+
+def say(text: str) -> None:
+    """Print to standard output."""
+    print(text)  # noqa: T201 - the one place where a command answers
+
+
+def say_json(kind: str, body: dict[str, Any]) -> None:
+    """Answer a script with one object."""
+    from flashback.tell.jsonlines import one_object
+
+    say(one_object(kind, body))

@@ -1,0 +1,86 @@
+"""`flashback init`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flashback.cli import front
+
+if TYPE_CHECKING:
+    from flashback.app import App
+
+EPILOG = """Examples:
+
+  flashback init /dev/sdb                    asks what it needs to know; `lsblk` shows which device it is
+
+  flashback init /dev/sdb --dry-run          what would be done?
+
+  flashback init /dev/sdb --name red --master /home/alice/Documents --erase \\
+      --passphrase-file secret.txt --recovery-key-file paper.txt         for scripts"""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command(epilog=EPILOG)(init)
+
+
+def init(
+    device: Annotated[str, typer.Argument(metavar="DEVICE", help="The disk or partition; EVERYTHING on it is erased.")],
+    name: Annotated[str | None, typer.Option("--name", help="What to call the drive (red, green ...).")] = None,
+    master: Annotated[
+        Path | None, typer.Option("--master", help="The directory to back up, for a first configuration.")
+    ] = None,
+    erase: Annotated[bool, typer.Option("--erase", help="Yes, erase what is on it. Never a device in use.")] = False,
+    recovery_key: Annotated[
+        bool | None,
+        typer.Option("--recovery-key/--no-recovery-key", help="A second key slot with a key to keep on paper."),
+    ] = None,
+    recovery_key_file: Annotated[
+        Path | None, typer.Option("--recovery-key-file", metavar="FILE", help="Write the recovery key to a new FILE.")
+    ] = None,
+    whole_device: Annotated[bool, typer.Option("--whole-device", help="No partition table: LUKS on the disk.")] = False,
+    no_first_run: Annotated[
+        bool, typer.Option("--no-first-run", help="Prepare the drive, do not back up yet.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    passphrase_file: front.PassphraseFile = None,
+    json: front.Json = False,
+    verbose: front.Verbose = False,
+    quiet: front.Quiet = False,
+    config: front.Config = None,
+    state: front.State = None,
+) -> None:
+    """Prepare a drive: LUKS2, Btrfs with blake2 checksums, the first backup."""
+
+    def work(app: App) -> int:
+        from flashback.app import needs_root
+        from flashback.prepare.ask import Terminal
+        from flashback.prepare.init import InitOptions, initialise
+        from flashback.prepare.wizard import Given
+
+        needs_root("flashback init")
+        asker = Terminal(front.say) if app.interactive else None
+        wants_key = True if recovery_key_file is not None else recovery_key
+        given = Given(name, master, erase, app.passphrase(), wants_key, whole_device, asker)
+        options = InitOptions(given, recovery_key_file, not no_first_run, dry_run)
+        with front.teller(app) as tell, app.ledger() as ledger:
+            context = app.context(tell)
+            show = front.say if not json else _show_nothing
+            return initialise(context, ledger, device, options, config=app.config, show=show)
+
+    front.enter(
+        work,
+        config=config,
+        state=state,
+        json=json,
+        verbose=verbose,
+        quiet=quiet,
+        passphrase_file=passphrase_file,
+    )
+
+
+def _show_nothing(_text: str) -> None:
+    """With --json a recovery key goes to --recovery-key-file only: standard output is often kept in a log."""

@@ -1,0 +1,142 @@
+"""`status`: the rotation at a glance, the drives in the safe included; from the ledger and from what is plugged in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flashback.config.values import Config, Rotation
+from flashback.core.context import Context
+from flashback.core.text import age, number, rfc3339, shown
+from flashback.rotation.exposure import Fleet
+from flashback.rotation.exposure import sentence as exposure_sentence
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.outlook import DriveOutlook, Outlook, outlook
+from flashback.rotation.values import RunRecord, SnapshotSpan, SpaceRecord
+from flashback.tell.tables import StatusRow, status_table
+from flashback.tools import block, cryptsetup
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What `status` knows at one moment. `still_open` are the names of drives that are open now."""
+
+    now: datetime
+    outlook: Outlook
+    spaces: dict[str, SpaceRecord]
+    snapshots: dict[str, SnapshotSpan]
+    last_runs: dict[str, RunRecord]
+    still_open: tuple[str, ...]
+
+    def text(self, *, colour: bool, width: int | None = None) -> str:
+        """For a person."""
+        if not self.outlook.drives:
+            return "No drive is known here yet. Prepare one: sudo flashback init /dev/sdX (`lsblk` shows which it is)."
+        table = status_table([self._row(each) for each in self.outlook.drives], self.now, colour=colour, width=width)
+        return "\n".join([table.rstrip(), "", *self._details(), *self._advice()]).rstrip()
+
+    def _row(self, line: DriveOutlook) -> StatusRow:
+        space = self.spaces.get(line.drive.uuid)
+        advised = self.outlook.advice
+        return StatusRow(
+            drive=line.drive.name,
+            state=line.state.value,
+            last_complete=line.last,
+            size=space.size if space else line.drive.size or None,
+            free=space.free if space else None,
+            plugged_in=line.plugged,
+            comes_next=advised is not None and advised.drive.uuid == line.drive.uuid,
+        )
+
+    def _details(self) -> list[str]:
+        lines = []
+        for each in self.outlook.drives:
+            words = [shown(each.drive.place)] if each.drive.place else []
+            if (span := self.snapshots.get(each.drive.uuid)) is not None:
+                words.append(f"{number(span.count, 'snapshot')} back to {rfc3339(span.oldest)[:10]}")
+            if each.missing:
+                words.append(f"does not hold {', '.join(each.missing)} yet")
+            if each.left_out:
+                words.append(f"is not meant to hold {', '.join(each.left_out)}")
+            words.extend(self._last_run(each))
+            if words:
+                lines.append(f"{each.drive.name}: {'; '.join(words)}.")
+        lines.extend(f"STILL OPEN: {name}. Put it away with: flashback close {name}" for name in self.still_open)
+        return [*lines, ""] if lines else []
+
+    def _last_run(self, line: DriveOutlook) -> list[str]:
+        """What the last run was, if it was no complete one."""
+        run = self.last_runs.get(line.drive.uuid)
+        if run is None or run.exit_code in {0, None}:
+            return []
+        what = f"{number(run.unread, 'file')} could not be read" if run.unread else f"{run.result or 'broken off'}"
+        return [f"last run {age(run.begun, self.now)}: {what}"]
+
+    def _advice(self) -> list[str]:
+        advice = self.outlook.advice
+        lines = [exposure_sentence(each, now=self.now) for each in self.outlook.exposures]
+        return [
+            *([f"Next: {advice.why}.", ""] if advice is not None else []),
+            *(line[0].upper() + line[1:] for line in lines),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts (docs/reference/json.md)."""
+        advice = self.outlook.advice
+        return {
+            "now": rfc3339(self.now),
+            "drives": [self._drive_json(each) for each in self.outlook.drives],
+            "next": None if advice is None else {"drive": advice.drive.name, "why": advice.why},
+            "exposure": [
+                {
+                    "disaster": each.disaster.value,
+                    "since": None if each.since is None else rfc3339(each.since),
+                    "survivors": list(each.survivors),
+                }
+                for each in self.outlook.exposures
+            ],
+        }
+
+    def _drive_json(self, line: DriveOutlook) -> dict[str, Any]:
+        drive, space = line.drive, self.spaces.get(line.drive.uuid)
+        span, run = self.snapshots.get(drive.uuid), self.last_runs.get(drive.uuid)
+        return {
+            "name": drive.name,
+            "uuid": drive.uuid,
+            "place": drive.place,
+            "state": line.state.value,
+            "plugged_in": line.plugged,
+            "open": drive.name in self.still_open,
+            "last_complete": None if line.last is None else rfc3339(line.last),
+            "missing": list(line.missing),
+            "size": space.size if space else drive.size,
+            "free": space.free if space else None,
+            "snapshots": span.count if span else 0,
+            "oldest_snapshot": rfc3339(span.oldest) if span else None,
+            "last_result": run.result.value if run is not None and run.result is not None else None,
+        }
+
+
+def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock:
+    """Look at the ledger and at what is plugged in. Nothing is opened, and no root is needed for the looking."""
+    now, drives = context.clock(), ledger.drives()
+    backups = ledger.backups()
+    masters = tuple(m.name for m in config.masters) if config else tuple(sorted({each.master for each in backups}))
+    uuids = {volume.uuid for volume in block.luks_volumes(context.run)}
+    fleet = Fleet(
+        drives=drives,
+        backups=backups,
+        masters=masters,
+        plugged=frozenset(drive.uuid for drive in drives if drive.uuid in uuids),
+    )
+    rotation = config.rotation if config is not None else Rotation()
+    runs = {drive.uuid: run for drive in drives for run in ledger.runs(drive.uuid, limit=1)}
+    return Stock(
+        now=now,
+        outlook=outlook(fleet, rotation, now=now),
+        spaces=ledger.spaces(),
+        snapshots=ledger.snapshot_spans(),
+        last_runs=runs,
+        still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),
+    )

@@ -1,0 +1,124 @@
+"""`init` from the first look to the first run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flashback.backup.run import RunRequest
+from flashback.backup.service import back_up
+from flashback.config.sample import name_for, write_first
+from flashback.config.values import Config
+from flashback.core.context import Context
+from flashback.core.errors import DriveState, Exit, FlashbackError
+from flashback.core.events import Finished, Planned
+from flashback.core.secret import Secret
+from flashback.core.signals import Interrupted
+from flashback.core.text import rfc3339
+from flashback.drive.recognise import Candidate, by_name
+from flashback.prepare import recovery
+from flashback.prepare.examine import examine
+from flashback.prepare.format import prepare
+from flashback.prepare.request import InitRequest
+from flashback.prepare.wizard import Given, settle
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import KnownDrive
+from flashback.tell import explain
+from flashback.tools.cryptsetup import STANDARD, Kdf
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """What the command line decided beside the answers. `show_key` shows a recovery key to the person, once."""
+
+    given: Given
+    recovery_file: Path | None = None
+    first_run: bool = True
+    dry_run: bool = False
+    kdf: Kdf = STANDARD
+
+
+class Known:
+    """The person of the first run: the passphrase was chosen a moment ago."""
+
+    def __init__(self, passphrase: Secret) -> None:
+        self._passphrase = passphrase
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002 - the protocol's
+        """See `Person`."""
+        return None
+
+    @property
+    def known_passphrase(self) -> Secret | None:
+        """See `Person`."""
+        return self._passphrase
+
+
+def initialise(
+    context: Context,
+    ledger: Ledger,
+    device: str,
+    options: InitOptions,
+    *,
+    config: Callable[[], Config],
+    show: Callable[[str], None],
+) -> int:
+    """Prepare `device` and make the first run; tell it all, return the exit code.
+
+    `config` reads the configuration, `show` prints to the person (the recovery key, once). Raises `UsageError` and
+    `DriveError` before anything was changed.
+    """
+    drives = ledger.drives()
+    examined = examine(context.run, device, drives)
+    configured = context.paths.config.exists()
+    if configured:
+        config()  # a bad configuration is told before anything is erased
+    if options.recovery_file is not None:
+        recovery.refuse_existing(options.recovery_file)
+    replaced = {examined.known.name} if examined.known is not None else set()
+    taken = {drive.name for drive in drives} - replaced
+    request = settle(examined, options.given, taken=taken, configured=configured, kdf=options.kdf)
+    if options.dry_run:
+        context.tell(Planned({"drive": request.name, **request.as_json()}))
+        context.tell(_finished(request.name, DriveState.NOT_OPENED, dry_run=True))
+        return Exit.DONE
+    if request.first_master is not None:
+        write_first(context.paths.config.parent, masters={name_for(request.first_master): request.first_master})
+    try:
+        known = prepare(context, ledger, request)
+    except (FlashbackError, Interrupted) as error:
+        last = explain.finished(explain.explain(error, drive=request.name), request.name, {"action": "init"})
+        context.tell(last)
+        return int(last.exit_code)
+    _hand_over_key(request, known, options, show)
+    if not options.first_run:
+        context.tell(_finished(known.name, DriveState.CLOSED))
+        return Exit.DONE
+    candidate: Candidate = by_name(context.run, ledger.drives(), known.name)
+    first = context.with_person(Known(request.passphrase))
+    return back_up(first, config(), ledger, candidate, RunRequest(scrub=True))
+
+
+def _hand_over_key(request: InitRequest, known: KnownDrive, options: InitOptions, show: Callable[[str], None]) -> None:
+    """Give the recovery key away: to a file, or to the eyes of the person; it is kept nowhere."""
+    if request.recovery_key is None:
+        return
+    page = recovery.page(request.recovery_key, name=known.name, uuid=known.uuid, made=rfc3339(known.enrolled))
+    if options.recovery_file is not None:
+        recovery.save(options.recovery_file, page)
+        show(f"The recovery key of {known.name} is in {options.recovery_file}. Keep it away from the drive.")
+        return
+    show("\nWrite this down, or print it, and keep it away from the drive. It is not shown again.\n\n" + page)
+
+
+def _finished(name: str, state: DriveState, *, dry_run: bool = False) -> Finished:
+    return Finished(
+        result="nothing-to-do" if dry_run else "complete",
+        exit_code=Exit.DONE,
+        drive=name,
+        drive_state=state,
+        safe_to_remove=True,
+        facts={"action": "init", "dry_run": dry_run},
+        next_step="" if dry_run else f"flashback run {name}",
+    )
