@@ -69,7 +69,7 @@ class Drives(Tables):
 
     def drive(self, wanted: str) -> KnownDrive | None:
         """The drive with this name (whatever its case) or LUKS UUID."""
-        found = self._rows("SELECT * FROM drives WHERE name = ? OR uuid = lower(?)", wanted, wanted)
+        found = self._rows("SELECT * FROM drives WHERE name = ?1 OR uuid = ?1 COLLATE NOCASE", wanted)
         return rows.to_drive(found[0]) if found else None
 
     def enrol(self, drive: KnownDrive) -> None:
