@@ -81,11 +81,12 @@ def test_an_interruption_leaves_no_drawn_line_behind() -> None:
 
 
 def test_nothing_is_drawn_while_a_person_is_asked() -> None:
-    stream = Terminal()
-    teller = a_teller(stream)
+    stream, moment = Terminal(), Moment()
+    teller = a_teller(stream, monotonic=moment)
     teller(StepBegun(Step.OPEN, "red"))
     with teller.asking():
         length = len(stream.getvalue())
+        moment.now = 5.0
         teller(Progress(Step.OPEN, 1, 2))
         assert len(stream.getvalue()) == length
     assert len(stream.getvalue()) > length
