@@ -25,7 +25,7 @@ from flashback.core.text import shown
 
 LARGEST_FILE: Final = 1024 * 1024
 """Bytes."""
-_LONGEST_PATTERN: Final = 4094
+_LONGEST_PATTERN: Final = 4095
 
 _LINE_END: Final = re.compile(rb"[\r\n]")
 _FILTER_WORDS: Final = re.compile(rb"(dir-merge|exclude|include|merge|hide|show|protect|risk)[ ,]")

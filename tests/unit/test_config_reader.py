@@ -135,6 +135,7 @@ def test_a_file_that_is_no_configuration_is_refused_at_the_place(tmp_path: Path,
     [
         ("scrub_every: &a 7d\n", "2:14: an anchor ('&a')"),
         ("scrub_every: *a\n", "2:14: an alias ('*a')"),
+        ("on_plug: *a\n", "2:10: an alias ('*a')"),
         ("scrub_every: !!python/name:os.system 7d\n", "2:14: a tag ("),
         ("<<: {scrub_every: 7d}\n", "2:1: merge keys (<<)"),
         ("---\nscrub_every: 7d\n", "2:1: a second document"),

@@ -69,7 +69,7 @@ def test_rules_follow_those_of_the_files_before_until_an_exclamation_mark() -> N
         (b"+ \n", "/e.txt:1:3: a pattern is missing"),
         (b"ab\0c\n", "/e.txt:1:3: a NUL byte"),
         (b"\xef\xbb\xbfa\n", "/e.txt:1:1: a byte order mark"),
-        (b"x" * 4095 + b"\n", "/e.txt:1:1: the pattern is longer than any path (4095 bytes)"),
+        (b"x" * 4096 + b"\n", "/e.txt:1:1: the pattern is longer than any path (4096 bytes)"),
         (b"a[b\n", "/e.txt:1:2: '[' is never closed"),
         (b"- a[b\n", "/e.txt:1:4: '[' is never closed"),
         (b"[]a\n", "/e.txt:1:1: '[' is never closed"),
