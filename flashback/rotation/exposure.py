@@ -110,7 +110,7 @@ _GONE: Final[dict[Disaster, frozenset[str]]] = {
 
 def whereabouts(drive: KnownDrive) -> str:
     """`home`, `pocket`, or any other word for a place away; no place is home. The first word of the place decides."""
-    word = re.match(r"\w+", drive.place.casefold())
+    word = re.search(r"\w+", drive.place.casefold())
     return word[0] if word else (drive.place or HOME)
 
 
