@@ -27,7 +27,8 @@ def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candida
         last = outcome.finished(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
     except (FlashbackError, Interrupted) as error:
         known = outcome.facts(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
-        last = explain.finished(explain.explain(error, drive=candidate.known.name), candidate.known.name, known)
+        name = candidate.known.name
+        last = explain.finished(explain.explain(error, drive=name), name, known, closed_for_sure=True)
     if run.report.sequence:
         remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
     context.tell(last)

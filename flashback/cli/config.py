@@ -12,11 +12,18 @@ if TYPE_CHECKING:
     from flashback.app import App
 
 
+EPILOG = """Examples:
+
+  flashback config check
+
+  flashback config show --json"""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
     family = typer.Typer(help="Look at the configuration.", no_args_is_help=True, rich_markup_mode=None)
-    family.command()(check)
-    family.command()(show)
+    family.command(epilog=EPILOG, short_help="Is it good? Every finding with its line.")(check)
+    family.command(epilog=EPILOG, short_help="Every setting as it is in force.")(show)
     app.add_typer(family, name="config")
 
 

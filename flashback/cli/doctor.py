@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 MARKS = {"good": "✓", "note": "·", "missing": "✗"}
 
 
+EPILOG = """Examples:
+
+  flashback doctor
+
+  sudo flashback doctor --json"""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
-    app.command()(doctor)
+    app.command(epilog=EPILOG, short_help="Is everything here that is needed?")(doctor)
 
 
 def doctor(

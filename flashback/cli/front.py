@@ -99,6 +99,13 @@ def say(text: str) -> None:
     print(text)  # noqa: T201 - the one place where a command answers
 
 
+def width() -> int | None:
+    """Columns of the terminal; `None` where standard output is none."""
+    import os
+
+    return os.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
 def say_json(kind: str, body: dict[str, Any]) -> None:
     """Answer a script with one object."""
     from flashback.tell.jsonlines import one_object

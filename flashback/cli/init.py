@@ -24,7 +24,7 @@ EPILOG = """Examples:
 
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
-    app.command(epilog=EPILOG)(init)
+    app.command(epilog=EPILOG, short_help="Make a drive of a stick or disk; back up to it.")(init)
 
 
 def init(

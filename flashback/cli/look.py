@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from flashback.app import App
     from flashback.config.values import Config
 
-OVERDUE = 1
-"""What `status --check` ends with when a drive is overdue; no failure of the program has this code and no message."""
-
 STATUS_EPILOG = """Examples:
 
   flashback status
@@ -24,14 +21,21 @@ STATUS_EPILOG = """Examples:
   flashback status --json | jq '.drives[] | {name, state, last_complete}'"""
 
 
+SNAPSHOTS_EPILOG = """Examples:
+
+  flashback snapshots           of all drives
+
+  flashback snapshots red --json"""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
-    app.command(epilog=STATUS_EPILOG)(status)
-    app.command()(snapshots)
+    app.command(epilog=STATUS_EPILOG, short_help="The rotation at a glance; which drive next.")(status)
+    app.command(epilog=SNAPSHOTS_EPILOG, short_help="The snapshots on each drive, as last seen.")(snapshots)
 
 
 def status(
-    check: Annotated[bool, typer.Option("--check", help="Exit with 1 when a drive is overdue.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 20 when a drive is overdue.")] = False,
     json: front.Json = False,
     verbose: front.Verbose = False,
     config: front.Config = None,
@@ -41,6 +45,7 @@ def status(
 
     def work(app: App) -> int:
         from flashback.app import wants_colour
+        from flashback.core.errors import Exit
         from flashback.drive.status import take_stock
 
         with app.ledger() as ledger:
@@ -48,8 +53,8 @@ def status(
         if json:
             front.say_json("status", stock.as_json())
         else:
-            front.say(stock.text(colour=wants_colour()))
-        return OVERDUE if check and stock.outlook.late else 0
+            front.say(stock.text(colour=wants_colour(), width=front.width()))
+        return Exit.OVERDUE if check and stock.outlook.late else Exit.DONE
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
 
@@ -90,7 +95,7 @@ def snapshots(
             front.say_json("snapshots", {"snapshots": rows})
         elif found:
             table = [SnapshotRow(name, s.master, s.name, s.completed) for name, s in found]
-            front.say(snapshots_table(table, app.clock(), colour=wants_colour()).rstrip())
+            front.say(snapshots_table(table, app.clock(), colour=wants_colour(), width=front.width()).rstrip())
         else:
             front.say("No snapshots yet. A run makes one of the state before it, once there is something to change.")
         return 0

@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from flashback.app import App
 
 
+EPILOG = """Examples:
+
+  sudo flashback practice
+
+  sudo flashback practice /var/tmp/rehearsal --keep"""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
-    app.command()(practice)
+    app.command(epilog=EPILOG, short_help="Rehearse it all on throw-away drives.")(practice)
 
 
 def practice(

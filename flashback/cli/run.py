@@ -26,10 +26,17 @@ RUN_EPILOG = """Examples:
   flashback run red --allow empty-master    yes, this master is meant to be empty"""
 
 
+CLOSE_EPILOG = """Examples:
+
+  flashback close           the drive that is open
+
+  flashback close red"""
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
-    app.command(epilog=RUN_EPILOG)(run)
-    app.command()(close)
+    app.command(epilog=RUN_EPILOG, short_help="Back up to a drive that is plugged in.")(run)
+    app.command(epilog=CLOSE_EPILOG, short_help="Put away a drive that is still open.")(close)
 
 
 def run(

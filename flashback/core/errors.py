@@ -27,6 +27,7 @@ class Exit(IntEnum):
     HELD_BY_GUARD = 13
     DAMAGE = 14
     NO_SPACE = 15
+    OVERDUE = 20
 
 
 class DriveState(StrEnum):

@@ -180,8 +180,6 @@ class Session:
         if stuck:
             raise StillHeld(stuck, hint=f"end what uses it, then: flashback close {known.name}")
         self.state = self._look()
-        if self.state is DriveState.CLOSED:
-            block.flush(volume.path)
         self.bytes_written = max(0, block.bytes_written(volume.path) - self._written_before)
         self.close_seconds = time.monotonic() - begun
         self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
@@ -193,7 +191,11 @@ class Session:
         wait_until_gone(known, raises=False)
         if cryptsetup.mappings_of(known.uuid):
             return DriveState.STILL_HELD
-        return DriveState.CLOSED if os.path.exists(volume.path) else DriveState.GONE
+        try:
+            block.flush(volume.path)
+        except DriveGone:
+            return DriveState.GONE
+        return DriveState.CLOSED
 
 
 def mapping_name(known: KnownDrive) -> str:

@@ -56,12 +56,12 @@ class Stock:
             if (span := self.snapshots.get(each.drive.uuid)) is not None:
                 words.append(f"{number(span.count, 'snapshot')} back to {rfc3339(span.oldest)[:10]}")
             if each.missing:
-                words.append(f"does not hold {', '.join(each.missing)} yet")
+                words.append(f"does not hold {shown(', '.join(each.missing))} yet")
             if each.left_out:
-                words.append(f"is not meant to hold {', '.join(each.left_out)}")
+                words.append(f"is not meant to hold {shown(', '.join(each.left_out))}")
             words.extend(self._last_run(each))
             if words:
-                lines.append(f"{each.drive.name}: {'; '.join(words)}.")
+                lines.append(f"{shown(each.drive.name)}: {'; '.join(words)}.")
         lines.extend(f"STILL OPEN: {name}. Put it away with: flashback close {name}" for name in self.still_open)
         return [*lines, ""] if lines else []
 
