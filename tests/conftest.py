@@ -15,8 +15,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from flashback.core.command import Programs
+
+settings.register_profile("flashback", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("flashback")
 
 FLOORS = ("unit", "contract", "tools", "guest")
 HERE = Path(__file__).parent

@@ -122,10 +122,18 @@ class Runner(Protocol):
 
 
 class Programs:
-    """The real `Runner`. `path` is where programs are looked for; the caller's own PATH is never used."""
+    """The real `Runner`. `path` is where programs are looked for; the caller's own PATH is never used.
 
-    def __init__(self, path: str = SYSTEM_PATH) -> None:
+    `held` is `StopSignals.held`: a signal that arrives while a child is being started is raised when it can be stopped.
+    """
+
+    def __init__(
+        self,
+        path: str = SYSTEM_PATH,
+        held: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self.environment = {"PATH": path, "LC_ALL": "C.UTF-8", "LANGUAGE": "C", "HOME": "/nonexistent", "TZ": "UTC0"}
+        self._held = held
 
     def __call__(self, command: Command) -> Result:
         """See `Runner`."""
@@ -134,11 +142,7 @@ class Programs:
                 given = command.secret.reveal() if command.secret is not None else None
                 out, err = child.communicate(given, command.timeout)
             except subprocess.TimeoutExpired:
-                stop(child)
                 raise CommandTimedOut(command) from None
-            except BaseException:
-                stop(child)
-                raise
         return _judged(Result(command, child.returncode, out, err))
 
     def stream(
@@ -158,16 +162,12 @@ class Programs:
             on_err(line)
 
         with self._started(command) as child:
-            try:
-                _pump({cast("IO[bytes]", child.stdout): on_out, cast("IO[bytes]", child.stderr): on_err_kept}, watch)
-                while True:
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        child.wait(TICK)
-                        break
-                    watch()
-            except BaseException:
-                stop(child)
-                raise
+            _pump({cast("IO[bytes]", child.stdout): on_out, cast("IO[bytes]", child.stderr): on_err_kept}, watch)
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(TICK)
+                    break
+                watch()
         return _judged(Result(command, child.returncode, b"", bytes(kept)))
 
     @contextlib.contextmanager
@@ -181,22 +181,30 @@ class Programs:
             inherited = (reading,)
             argv = [f"/dev/fd/{reading}" if word == SECOND_SECRET else word for word in argv]
         stdin = subprocess.PIPE if command.secret is not None else command.stdin or subprocess.DEVNULL
+        child: subprocess.Popen[bytes] | None = None
         try:
-            child = subprocess.Popen(
-                argv,
-                stdin=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=self.environment,
-                cwd=command.cwd,
-                pass_fds=inherited,
-                start_new_session=True,  # a Ctrl-C in the terminal must not also kill umount half-way
-            )
+            with self._held():
+                child = subprocess.Popen(
+                    argv,
+                    stdin=stdin,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    env=self.environment,
+                    cwd=command.cwd,
+                    pass_fds=inherited,
+                    start_new_session=True,  # a Ctrl-C in the terminal must not also kill umount half-way
+                )
+            yield child
+        except BaseException:
+            if child is not None:
+                stop(child)
+            raise
         finally:
             for descriptor in inherited:
                 os.close(descriptor)
-        with child:
-            yield child
+            if child is not None:
+                with child:  # closes its pipes and waits for its end
+                    pass
 
     def _found(self, program: str) -> str:
         found = shutil.which(program, path=self.environment["PATH"])
@@ -246,10 +254,20 @@ def _pump(streams: dict[IO[bytes], Callable[[bytes], None]], watch: Callable[[],
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """End the child and what it started: ask, wait `PATIENCE` seconds, kill. Harmless when it has ended."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+    """End the child and what it started: ask, wait `PATIENCE` seconds, kill. Harmless when it has ended.
+
+    The kill comes in any case: the child may have ended and left something behind that ignores being asked.
+    """
+    try:
+        _tell_group(child, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(PATIENCE)
-            return
+    finally:
+        _tell_group(child, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(PATIENCE)
+
+
+def _tell_group(child: subprocess.Popen[bytes], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

@@ -36,7 +36,12 @@ def converse(
         raise ProgramMissing(argv[0]) from problem
     child.delaybeforesend = None
     try:
-        while child.expect([rb"[^\r\n]*\r?\n", rb"[^\r\n]+: ?$", pexpect.EOF]) != OVER:
+        while True:
+            if child.expect([rb"[^\r\n]*\r?\n", rb"[^\r\n]+: ?$", pexpect.EOF]) == OVER:
+                if last := child.before.decode("utf-8", "replace").strip():
+                    hear(last)
+                child.wait()  # it has let go of the terminal, but may still be at work
+                break
             said: bytes = child.after
             line = said.decode("utf-8", "replace").strip()
             if said.endswith(b"\n") or not child.waitnoecho(SILENT_AFTER):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
-from types import FrameType
-from typing import Any, Self
+from types import CodeType, FrameType
+from typing import Any, Final, Self
+
+GIVING_BACK: Final[set[CodeType]] = set()
+"""Functions in which, and below which, nothing is ever raised: `ResourceStack.__exit__` puts itself here."""
 
 
 class Interrupted(BaseException):
@@ -21,8 +24,9 @@ class Interrupted(BaseException):
 class StopSignals:
     """While entered, the first INT, TERM or HUP raises `Interrupted` in the main thread; later ones are noted only.
 
-    `held()` postpones the exception to the end of its block. A process that was told to ignore SIGHUP or SIGINT
-    (nohup, a shell's background job) goes on ignoring it.
+    `held()` postpones the exception to the end of its block. While a `ResourceStack` unwinds there is none: everything
+    is given back first, and whoever chooses the exit code looks at `first`. A process that was told to ignore SIGHUP
+    or SIGINT (nohup, a shell's background job) goes on ignoring it.
     """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,8 +48,10 @@ class StopSignals:
             signal.signal(number, handler)
         self._before.clear()
 
-    def _arrived(self, number: int, _frame: FrameType | None) -> None:
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
         self.first = self.first or number
+        if _is_giving_back(frame):
+            self._raised = True
         self._raise_once()
 
     def _raise_once(self) -> None:
@@ -62,3 +68,14 @@ class StopSignals:
         finally:
             self._holds -= 1
         self._raise_once()
+
+
+def _is_giving_back(frame: FrameType | None) -> bool:
+    """Whether the signal found us unwinding. The frames say it from the first bytecode of `__exit__` on; a counter set
+    by its first statement would come too late for a signal that is seen on the way in.
+    """
+    while frame is not None:
+        if frame.f_code in GIVING_BACK:
+            return True
+        frame = frame.f_back
+    return False

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Self, TypeVar
 
 from flashback.core.errors import FlashbackError, StillHeld
-from flashback.core.signals import Interrupted, StopSignals
+from flashback.core.signals import GIVING_BACK, Interrupted, StopSignals
 
 T = TypeVar("T")
 
@@ -42,17 +41,16 @@ class ResourceStack:
         """Give everything back now, last taken first. Return a line for each thing that is still held."""
         stuck: list[str] = []
         while self._taken:
-            name, give_back = self._taken.pop()
+            name, give_back = self._taken[-1]  # it leaves the stack afterwards: a signal in between must not lose it
             try:
                 give_back()
             except Exception as problem:  # noqa: BLE001 - every undo is tried, whatever another one ran into
                 stuck.append(f"{name} is still held: {problem}")
+            self._taken.pop()
         return tuple(stuck)
 
     def __exit__(self, _kind: object, error: BaseException | None, _tb: object) -> None:
-        stuck: tuple[str, ...] = ()
-        with contextlib.suppress(Interrupted), self._signals.held():
-            stuck = self.give_back_all()
+        stuck = self.give_back_all()
         if stuck and error is None:
             raise StillHeld(stuck)
         if stuck and error is not None:
@@ -60,3 +58,6 @@ class ResourceStack:
                 error.held = (*error.held, *stuck)
             for line in stuck:
                 error.add_note(line)
+
+
+GIVING_BACK.add(ResourceStack.__exit__.__code__)

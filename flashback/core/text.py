@@ -13,12 +13,12 @@ def size(count: int) -> str:
     """Bytes in binary units with three figures at most: 0 B, 999 B, 1.5 KiB, 12.3 MiB, 931 GiB."""
     value = float(count)
     for unit in _UNITS:
-        if abs(value) < 1000 or unit == _UNITS[-1]:
+        if abs(value) < 999.5 or unit == _UNITS[-1]:  # 999.5 would be rounded to four figures
             break
         value /= 1024
     if unit == "B":
         return f"{count} B"
-    return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.1f} {unit}"
+    return f"{value:.0f} {unit}" if abs(value) >= 99.95 else f"{value:.1f} {unit}"
 
 
 def number(count: int, one: str, many: str | None = None) -> str:
@@ -28,7 +28,7 @@ def number(count: int, one: str, many: str | None = None) -> str:
 
 def duration(seconds: float) -> str:
     """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 05 min`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
