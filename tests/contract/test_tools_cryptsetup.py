@@ -47,7 +47,7 @@ def test_a_second_key_gets_the_same_ceiling_and_comes_by_a_descriptor(fake_progr
     with pytest.raises(DriveError, match="recovery"):  # the fake's way of showing what it read
         cryptsetup.add_key(fake_programs.programs, device, passphrase=Secret(OLD), new=Secret(NEW))
     (call,) = fake_programs.calls()
-    assert call["argv"][-1].startswith("/dev/fd/")
+    assert "/fd/" in call["argv"][-1]
     assert call["argv"][call["argv"].index("--pbkdf-memory") + 1] == "262144"
     assert call["stdin"].encode("latin-1") == OLD
 
