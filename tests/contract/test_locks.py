@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -73,15 +74,14 @@ def test_a_lock_is_released_when_its_block_fails(path):
 
 
 def test_a_program_that_is_started_under_the_lock_does_not_keep_it(path):
-    child = 0
+    with locked(path, purpose="run"):
+        child = subprocess.Popen(["sleep", "60"], close_fds=False)
     try:
-        with locked(path, purpose="run"):
-            child = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
         with locked(path, purpose="run"):
             pass
     finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        child.kill()
+        child.wait()
 
 
 def test_a_link_in_the_place_of_the_lock_is_not_followed(path, tmp_path):
