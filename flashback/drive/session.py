@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveGone, DriveState, NotFinished, PassphraseRefused, StillHeld
+from flashback.core.errors import (
+    DriveError,
+    DriveGone,
+    DriveState,
+    Locked,
+    NotFinished,
+    PassphraseRefused,
+    StillHeld,
+)
 from flashback.core.events import Note, Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.secret import Secret
@@ -82,11 +90,12 @@ class Session:
                     yield drive
                     self._close(stack)
         except BaseException as error:
-            self.state = self._look()
-            if self.state is not DriveState.NOT_OPENED:
-                error.drive_state = self.state  # type: ignore[attr-defined]
-            elif getattr(error, "drive_state", DriveState.NOT_INVOLVED) is DriveState.NOT_INVOLVED:
-                error.drive_state = DriveState.NOT_OPENED  # type: ignore[attr-defined]
+            with self.context.signals.held():
+                self.state = self._look()
+                if self.state is not DriveState.NOT_OPENED:
+                    error.drive_state = self.state  # type: ignore[attr-defined]
+                elif getattr(error, "drive_state", DriveState.NOT_INVOLVED) is DriveState.NOT_INVOLVED:
+                    error.drive_state = self._untouched(error)  # type: ignore[attr-defined]
             raise
 
     def _open(self, stack: ResourceStack, *, read_only: bool) -> OpenDrive:
@@ -117,8 +126,9 @@ class Session:
             lambda: mount.unmount(context.run, target),
         )
         cryptsetup.close_deferred(context.run, mapping)
-        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.take("the drive's top directory", lambda: None, lambda: os.close(root))
+        with context.signals.held():
+            root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.intend("the drive's top directory", lambda: os.close(root))
         filesystem = btrfs.filesystem_uuid(root)
         drive = OpenDrive(
             known, volume, mapping, target, root, filesystem, presence, btrfs.error_counts(filesystem), read_only
@@ -176,13 +186,18 @@ class Session:
         begun = time.monotonic()
         with self.context.signals.held():
             stuck = stack.give_back_all()
-        wait_until_gone(known)
-        if stuck:
+        if stuck:  # before the waiting, which would end without the name of the process in the way
             raise StillHeld(stuck, hint=f"end what uses it, then: flashback close {known.name}")
+        wait_until_gone(known)
         self.state = self._look()
         self.bytes_written = max(0, block.bytes_written(volume.path) - self._written_before)
         self.close_seconds = time.monotonic() - begun
         self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
+
+    def _untouched(self, error: BaseException) -> DriveState:
+        """Not opened by us; but another run, or somebody by hand, may have it open."""
+        elsewhere = isinstance(error, Locked) or cryptsetup.mappings_of(self.candidate.known.uuid)
+        return DriveState.UNKNOWN if elsewhere else DriveState.NOT_OPENED
 
     def _look(self) -> DriveState:
         if self.state is DriveState.NOT_OPENED:

@@ -154,8 +154,9 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
             lambda: mount.mount(run, device, target, options=("compress=zstd:3",), read_only=False),
             lambda: mount.unmount(run, target),
         )
-        root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.take("the drive's top directory", lambda: None, lambda: os.close(root))
+        with context.signals.held():
+            root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.intend("the drive's top directory", lambda: os.close(root))
         _write_identity(context, known, root)
         btrfs.sync(root)
 
