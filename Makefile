@@ -10,8 +10,9 @@ BIN := .venv/bin
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-test: needs lint  ## install what is needed, then linters and every floor of the tests
-	@$(BIN)/python tests/floors.py
+test: needs  ## install what is needed, then linters and every floor of the tests
+	@$(MAKE) --no-print-directory lint; linted=$$?; $(BIN)/python tests/floors.py || exit; \
+	[ $$linted = 0 ] || echo 'The linters are NOT content, see above (make lint).'; exit $$linted
 
 try: needs  ## install what is needed, then show a whole rotation on practice drives
 	@tests/vm/try $(BIN)/python -m flashback practice
@@ -48,6 +49,6 @@ needs:
 	@PYTHON=$(PYTHON) tests/vm/install-needs
 	@echo "Making .venv ($$($(PYTHON) --version))"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable . --group dev
+	@$(BIN)/pip install -qq --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/pip install -qq --disable-pip-version-check --editable . --group dev
 	@touch $@
