@@ -103,7 +103,13 @@ def _in_the_way(target: Path, said: str) -> str:
 
 def is_mounted(target: Path) -> bool:
     """Whether something is mounted at exactly this place, as this process sees it."""
-    return any(each.target == str(target) for each in mounts())
+    return bool(_mounted_at(target))
+
+
+def _mounted_at(target: Path) -> tuple[MountPoint, ...]:
+    """What is mounted there. The kernel knows places without symbolic links only, as /run for /var/run."""
+    place = os.path.realpath(target)
+    return tuple(each for each in mounts() if each.target == place)
 
 
 def mounts() -> tuple[MountPoint, ...]:
@@ -153,7 +159,7 @@ def _number_of(path: str) -> str:
 
 def users_of(target: Path) -> tuple[ProcessUsing, ...]:
     """The processes with a working directory, root, program, open or mapped file on what is mounted at `target`."""
-    ids = {each.mount_id for each in mounts() if each.target == str(target)}
+    ids = {each.mount_id for each in _mounted_at(target)}
     pids = sorted(int(name) for name in os.listdir(PROC) if name.isdigit())
     return tuple(ProcessUsing(pid, _name(pid)) for pid in pids if ids and _uses(pid, ids))
 

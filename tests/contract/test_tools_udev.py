@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+import signal
+from types import FrameType
+
+import pytest
+
+from flashback.core.signals import Interrupted
 from flashback.tools import udev
 
 
 def test_where_no_events_come_it_looks_at_every_tick() -> None:
     looks = iter([None, None, "red"])
     assert udev.wait_for_luks(is_wanted=lambda: next(looks), tick=0.01) == "red"
+
+
+def test_a_signal_ends_the_wait_at_once() -> None:
+    """Which is longer than the test may last: an hour to the next tick."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(Interrupted):
+            udev.wait_for_luks(is_wanted=lambda: None, tick=3600)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -81,7 +81,9 @@ def test_an_unchanged_subvolume_keeps_the_generation_of_its_snapshot(btrfs_image
         assert btrfs.subvolume(fd).generation == btrfs.subvolume(snapshot_fd).otransid
         (current / "f").write_text("x")
         btrfs.sync(fd)
-        assert btrfs.subvolume(fd).generation > btrfs.subvolume(snapshot_fd).otransid
+        changed = btrfs.subvolume(fd)
+        assert changed.generation > btrfs.subvolume(snapshot_fd).otransid
+        assert changed.ctransid == changed.generation > changed.otransid
 
 
 def test_a_snapshot_cannot_be_written_to(btrfs_image: Path, programs: Programs) -> None:
@@ -186,6 +188,8 @@ def test_the_damaged_file_is_named_by_the_kernel_log(image_with_rot: Path) -> No
         found = btrfs.Scrub(fd).run(ignore, quiet, 1)
         assert (found.csum_errors, found.uncorrectable, found.corrected) == (1, 1, 0)
         assert log.damaged_files(device) == (b"folder/a b",)
+    with KernelLog.from_now() as later:
+        assert later.damaged_files(device) == ()
 
 
 def test_a_sound_drive_has_no_errors_and_progress_reaches_the_end(btrfs_image: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import signal
@@ -68,6 +69,14 @@ def test_unmounting_twice_is_harmless(mounted: Path, programs: Programs) -> None
     assert not mount.is_mounted(mounted)
 
 
+def test_a_mount_reached_through_a_link_is_not_taken_for_unmounted(
+    mounted: Path, programs: Programs, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(mounted.parent)
+    mount.unmount(programs, tmp_path / "link" / mounted.name)
+    assert not mount.is_mounted(mounted)
+
+
 def test_what_is_no_file_system_cannot_be_mounted(loop: str, tmp_path: Path, programs: Programs) -> None:
     run("wipefs", "-aq", loop)
     (tmp_path / "mnt").mkdir()
@@ -99,12 +108,19 @@ def test_a_working_directory_names_its_process(
     monkeypatch.undo()
 
 
-def test_a_mapped_file_names_its_process(mounted: Path, programs: Programs) -> None:
+def test_a_mapped_file_names_its_process_although_it_is_not_open_any_more(mounted: Path) -> None:
+    """By libc's own mmap: Python's keeps the file open."""
+    libc = ctypes.CDLL(None)
+    libc.mmap.restype = ctypes.c_void_p
     (mounted / "file").write_bytes(b"x" * 4096)
-    with (mounted / "file").open("r+b") as file:
-        mapped = mmap.mmap(file.fileno(), 4096)
-    with mapped:
+    with (mounted / "file").open("rb") as file:
+        address = libc.mmap(
+            None, ctypes.c_size_t(4096), mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), ctypes.c_long(0)
+        )
+    try:
         assert [each.pid for each in mount.users_of(mounted)] == [os.getpid()]
+    finally:
+        libc.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
 
 
 def test_nobody_uses_a_mount_that_only_lies_there(mounted: Path) -> None:
