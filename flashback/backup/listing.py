@@ -14,14 +14,19 @@ import msgspec
 
 
 class Kind(IntEnum):
-    """What an entry is, after the symlink policy: a followed link appears as what it points to."""
+    """What an entry is, after the symlink policy: a followed link appears as what it points to.
+
+    `OTHER` is met on a drive only: a socket, a pipe, a device, a nested subvolume or a mount point, none of which
+    Flashback puts there.
+    """
 
     FILE = 1
     DIRECTORY = 2
     SYMLINK = 3
+    OTHER = 4
 
 
-class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
     """One file, directory or (kept) link. `path` is relative to the root, which itself is `b""`.
 
     `mode` holds the permission bits only; times are nanoseconds since 1970; `target` is a link's text; `xattrs` is a
@@ -44,6 +49,20 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     xattrs: bytes = b""
     blocks: int = 0
 
+
+class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
+    """A place in the master of which nothing can be said: whatever the drive has at `path` and below it stays.
+
+    It stands in the master's listing instead of an entry, for what cannot be read (a directory, a file), leads nowhere
+    (a dangling or looping link), cannot be stored (a socket, a path that is too long) or must not be entered. What an
+    exclusion rule leaves out is not kept: it is in no listing, and its earlier copy goes.
+    """
+
+    path: bytes
+
+
+Item = Entry | Kept
+"""What the master's listing consists of, in one order; no path comes twice."""
 
 KINDS: Final = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}
 

@@ -1,0 +1,353 @@
+"""The walk: a master, or the copy on a drive, as a sorted stream of entries.
+
+By directory descriptors, one open for each level, so that nothing that is renamed meanwhile leads elsewhere; what is
+held is the names of the directories on the way down. `walk_master` must run as the master's owner (see
+`flashback.backup.reader`): it follows links, and must not see what the owner cannot.
+
+Two files in a directory keep its other contents out of the backup, exclusion rules or not (both are ignored in the
+master's own directory, where they would empty the backup, with a remark):
+
+- `CACHEDIR.TAG`, an ordinary file that begins with the signature of https://bford.info/cachedir/ (as tar does with
+  --exclude-caches): the directory and the tag are backed up, the rest is as if excluded;
+- `.nobackup`, of any kind and content (as borg does with --exclude-if-present .nobackup --keep-exclude-tags): the same.
+  Where it is a directory, it is backed up as an empty one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from flashback.backup.filter import Filter, Match
+from flashback.backup.incumbent import walk_incumbent
+from flashback.backup.links import LONGEST_CHAIN, leaves
+from flashback.backup.listing import Entry, Item, Kept, Kind
+from flashback.backup.places import (
+    ENCODING,
+    ENTER,
+    ERRORS,
+    Frame,
+    allow_deep_trees,
+    entry_of,
+    file_of,
+    in_proc,
+    xattrs_of,
+)
+from flashback.config.values import Symlinks
+from flashback.core.events import Remark, RemarkKind
+from flashback.core.text import number
+
+__all__ = ["Produce", "Said", "walk_incumbent", "walk_master", "walking"]
+
+CACHE_TAG: Final = b"CACHEDIR.TAG"
+CACHE_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
+NO_BACKUP: Final = b".nobackup"
+_MARKERS: Final = frozenset({CACHE_TAG, NO_BACKUP})
+LONGEST_PATH: Final = 4090
+"""Bytes. rsync 3.5.0 was seen to copy paths of 4094 bytes and to refuse 4095 (MAXPATHLEN), which leaves a margin."""
+
+BATCH: Final = 400
+"""Items that are gathered at a time."""
+
+Said = Item | Remark
+Produce = Callable[[Callable[[Said], None]], None]
+
+
+def walk_master(
+    root: int,
+    *,
+    filter: Filter,  # noqa: A002 - it is what it is
+    symlinks: Symlinks,
+    avoid: frozenset[tuple[int, int]] = frozenset(),
+    remark: Callable[[Remark], None],
+    with_xattrs: bool = True,
+    own_process: bool = False,
+) -> Iterator[Item]:
+    """List the directory that is open as `root`, which comes first with the path `b""`.
+
+    `avoid` are directories, as (st_dev, st_ino), that are not entered. Whatever cannot be listed is `Kept` and told as
+    a remark. `root` stays open and is the caller's. Where the process has nothing else to do (`own_process`), the walk
+    changes its working directory as it goes: the calls for attributes take no directory descriptor, and cost three
+    times as much by way of /proc. Raises `OSError` when `root` itself cannot be listed.
+    """
+    master = _Master(filter, symlinks, avoid, remark, with_xattrs=with_xattrs, own_process=own_process)
+    return master.walk(root)
+
+
+def walking(
+    path: Path,
+    *,
+    filter: Filter,  # noqa: A002
+    symlinks: Symlinks,
+    avoid: frozenset[tuple[int, int]] = frozenset(),
+    with_xattrs: bool = True,
+) -> Produce:
+    """What `reader.reading_as` runs as the owner: open `path`, walk it, give away entries and remarks as they come.
+
+    It is for a process of its own, whose working directory it changes.
+    """
+
+    def produce(emit: Callable[[Said], None]) -> None:
+        root = os.open(path, ENTER)
+        try:
+            master = _Master(filter, symlinks, avoid, emit, with_xattrs=with_xattrs, own_process=True)
+            for item in master.walk(root):
+                emit(item)
+        finally:
+            os.close(root)
+
+    return produce
+
+
+class _Master:
+    def __init__(
+        self,
+        rules: Filter,
+        symlinks: Symlinks,
+        avoid: frozenset[tuple[int, int]],
+        remark: Callable[[Remark], None],
+        *,
+        with_xattrs: bool,
+        own_process: bool,
+    ) -> None:
+        self.rules = rules
+        self.symlinks = symlinks
+        self.avoid = avoid
+        self.tell = remark
+        self.with_xattrs = with_xattrs
+        self.own_process = own_process
+        self.uid = os.geteuid()
+        self.sockets = 0
+
+    def walk(self, root: int) -> Iterator[Item]:
+        """See `walk_master`."""
+        allow_deep_trees()
+        top = self._frame(os.dup(root), b"", os.fstat(root), None, links=0)  # closes it when it fails
+        stack = [top]
+        try:
+            yield top.entry
+            while stack:
+                items, below, over = self._next(stack[-1])
+                yield from items
+                if below is not None:
+                    stack.append(below)
+                    yield below.entry
+                elif over:
+                    os.close(stack.pop().fd)
+        finally:
+            for frame in stack:
+                os.close(frame.fd)
+        if self.sockets:
+            self.tell(Remark(RemarkKind.SPECIAL_FILE, detail=f"{number(self.sockets, 'socket')} left out"))
+
+    def _next(self, frame: Frame) -> tuple[list[Item], Frame | None, bool]:
+        """What comes next in a directory: files, and the first directory among them; whether that was all.
+
+        Nearly all time is spent here, hence names instead of attributes, and calls of nothing but the kernel.
+        """
+        fd, before, attributes, room = frame.fd, frame.before, frame.attributes, frame.room
+        uid, look, list_xattrs = self.uid, os.stat, os.listxattr if self.with_xattrs else _none
+        items: list[Item] = []
+        if self.own_process:
+            os.fchdir(fd)
+        for name in frame.names:
+            if len(name) > room:
+                items.append(self._too_long(before + name))
+                continue
+            try:
+                at = look(name, dir_fd=fd, follow_symlinks=False)
+            except OSError as problem:
+                items.append(self._failed(before + name, problem))
+                continue
+            if at.st_mode & 0o170000 != stat.S_IFREG:
+                found = self._other(frame, name, at)
+                if isinstance(found, Frame):
+                    return items, found, False
+                if found is not None:
+                    items.append(found)
+            elif not uid or (at.st_uid == uid and at.st_mode & 0o400) or _readable(fd, name):
+                try:
+                    xattrs = list_xattrs(attributes + name, follow_symlinks=False)
+                except OSError:
+                    xattrs = None
+                items.append(file_of(before + name, at, xattrs_of(attributes + name) if xattrs else b""))
+            else:
+                items.append(self._kept(RemarkKind.UNREADABLE, before + name, os.strerror(errno.EACCES)))
+            if len(items) >= BATCH:
+                return items, None, False
+        return items, None, True
+
+    def _too_long(self, path: bytes) -> Kept:
+        return self._kept(RemarkKind.NAME_TOO_LONG, path, f"{len(path)} bytes; {LONGEST_PATH} can be copied")
+
+    def _other(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
+        """Whatever is no file; `None`: it is excluded."""
+        if stat.S_ISDIR(at.st_mode):
+            return self._entered(frame, name, at, follow=False)
+        if stat.S_ISLNK(at.st_mode):
+            return self._link(frame, name, at)
+        return self._special(frame.before + name, at)
+
+    def _link(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
+        path = frame.before + name
+        if self.symlinks is not Symlinks.FOLLOW:
+            try:
+                target = os.readlink(name, dir_fd=frame.fd)
+            except OSError as problem:
+                return self._failed(path, problem)
+            if self.symlinks is Symlinks.KEEP or not leaves(target, path):
+                return None if _out(frame, name, Kind.FILE) else self._kept_link(frame, name, at, target)
+        try:
+            at = os.stat(name, dir_fd=frame.fd)
+        except OSError as problem:
+            # rsync asks the rules both ways before it complains (make_file in flist.c).
+            either = _out(frame, name, Kind.FILE) or _out(frame, name, Kind.DIRECTORY)
+            return None if either else self._lost(path, problem)
+        return self._followed(frame, name, at)
+
+    def _kept_link(self, frame: Frame, name: bytes, at: os.stat_result, target: bytes) -> Entry:
+        xattrs = xattrs_of(frame.attributes + name) if self.with_xattrs else b""
+        return entry_of(frame.before + name, Kind.SYMLINK, at, xattrs=xattrs, target=target)
+
+    def _followed(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
+        """A link that appears as what it points to."""
+        path = frame.before + name
+        is_directory = stat.S_ISDIR(at.st_mode)
+        if _out(frame, name, Kind.DIRECTORY if is_directory else Kind.FILE):
+            return None
+        if frame.links >= LONGEST_CHAIN:
+            return self._kept(RemarkKind.LOOPING_LINK, path, f"more than {LONGEST_CHAIN} links on the way")
+        if is_directory:
+            return self._entered(frame, name, at, follow=True)
+        if not stat.S_ISREG(at.st_mode):
+            return self._special(path, at)
+        if self.uid and not (at.st_uid == self.uid and at.st_mode & 0o400) and not _readable(frame.fd, name):
+            return self._kept(RemarkKind.UNREADABLE, path, os.strerror(errno.EACCES))
+        return file_of(path, at, xattrs_of(frame.attributes + name, follow=True) if self.with_xattrs else b"")
+
+    def _lost(self, path: bytes, problem: OSError) -> Kept:
+        if problem.errno in {errno.ENOENT, errno.ENOTDIR}:
+            return self._kept(RemarkKind.DANGLING_LINK, path)
+        if problem.errno == errno.ELOOP:
+            return self._kept(RemarkKind.LOOPING_LINK, path, os.strerror(errno.ELOOP))
+        return self._kept(RemarkKind.UNREADABLE, path, problem.strerror or "")
+
+    def _special(self, path: bytes, at: os.stat_result) -> Kept:
+        if stat.S_ISSOCK(at.st_mode):
+            self.sockets += 1
+            return Kept(path)
+        return self._kept(RemarkKind.SPECIAL_FILE, path, "a named pipe" if stat.S_ISFIFO(at.st_mode) else "a device")
+
+    def _entered(self, frame: Frame, name: bytes, at: os.stat_result, *, follow: bool) -> Kept | Frame:
+        """Open a directory and read its names; where that fails all of it is kept."""
+        path, links = frame.before + name, frame.links + follow
+        if (at.st_dev, at.st_ino) in self.avoid:
+            return Kept(path)
+        if links and frame.closes_loop(at):
+            return self._kept(RemarkKind.LOOPING_LINK, path, "it leads to a directory that it lies in")
+        try:
+            fd = os.open(name, ENTER | (0 if follow else os.O_NOFOLLOW), dir_fd=frame.fd)
+            return self._frame(fd, path, at, frame, links=links)
+        except OSError as problem:
+            return self._failed(path, problem)
+
+    def _frame(self, fd: int, path: bytes, at: os.stat_result, parent: Frame | None, *, links: int) -> Frame:
+        """A directory that was opened as `fd`. Raises `OSError`, with `fd` closed, when its names cannot be read."""
+        entry = entry_of(path, Kind.DIRECTORY, at, xattrs=xattrs_of(fd) if self.with_xattrs else b"")
+        before = path + b"/" if path else b""
+        frame = Frame(
+            fd,
+            entry,
+            before,
+            iter(()),
+            b"" if self.own_process else in_proc(fd),
+            parent,
+            self.rules.within(path),
+            links,
+        )
+        frame.room = min(255, LONGEST_PATH - len(before))
+        if parent is None or not parent.marked:
+            try:
+                frame.names = iter(self._names(frame))
+            except OSError:
+                os.close(fd)
+                raise
+        return frame
+
+    def _names(self, frame: Frame) -> list[bytes]:
+        """The names in a directory that the rules leave, sorted. Links are judged when it is known where they lead.
+
+        Raises `OSError`, also where the names can be read but nothing that they name can be looked at.
+        """
+        if self.uid and not os.access(b".", os.X_OK, dir_fd=frame.fd, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        links_wait, place = self.symlinks is not Symlinks.KEEP, frame.place
+        judge_file, judge_directory = (place.file, place.directory) if place is not None else (_none, _none)
+        names: list[bytes] = []
+        markers: list[bytes] = []
+        with os.scandir(frame.fd) as entries:
+            for entry in entries:
+                name = entry.name.encode(ENCODING, ERRORS)
+                if name in _MARKERS:
+                    markers.append(name)
+                # What no rule meets as a directory none meets as a file: only the others are looked at more closely.
+                if judge_directory(name) is not None and not (links_wait and entry.is_symlink()):
+                    rule = (judge_directory if entry.is_dir(follow_symlinks=False) else judge_file)(name)
+                    if rule is not None and not rule.include:
+                        continue
+                names.append(name)
+        names.sort()
+        return self._unmarked(frame, names, markers) if markers else names
+
+    def _unmarked(self, frame: Frame, names: list[bytes], markers: list[bytes]) -> list[bytes]:
+        """What remains of a directory's names in view of its markers."""
+        for marker in sorted(markers):
+            if marker == NO_BACKUP or _is_cache_tag(frame.fd):
+                if frame.parent is not None:
+                    frame.marked = True
+                    return [name for name in names if name == marker]
+                self._kept(RemarkKind.GENERAL, marker, "is ignored in the master's own directory")
+        return names
+
+    def _failed(self, path: bytes, problem: OSError) -> Kept:
+        kind = RemarkKind.VANISHED if problem.errno in {errno.ENOENT, errno.ENOTDIR} else RemarkKind.UNREADABLE
+        return self._kept(kind, path, problem.strerror or "")
+
+    def _kept(self, kind: RemarkKind, path: bytes, detail: str = "") -> Kept:
+        self.tell(Remark(kind, path=path, detail=detail))
+        return Kept(path)
+
+
+def _none(_name: bytes, *, follow_symlinks: bool = True) -> None:  # noqa: ARG001 - stands for os.listxattr as well
+    return None
+
+
+def _out(frame: Frame, name: bytes, kind: Kind) -> bool:
+    """Whether the rules exclude a link that is taken for a `kind`."""
+    place = frame.place
+    if place is None:
+        return False
+    judge: Match = place.directory if kind is Kind.DIRECTORY else place.file
+    rule = judge(name)
+    return rule is not None and not rule.include
+
+
+def _readable(fd: int, name: bytes) -> bool:
+    """Asked only about files that belong to somebody else, or whose mode forbids their owner to read them."""
+    return os.access(name, os.R_OK, dir_fd=fd, effective_ids=True)
+
+
+def _is_cache_tag(directory: int) -> bool:
+    with suppress(OSError):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        tag = os.open(CACHE_TAG, flags, dir_fd=directory)
+        try:
+            return stat.S_ISREG(os.fstat(tag).st_mode) and os.read(tag, len(CACHE_SIGNATURE)) == CACHE_SIGNATURE
+        finally:
+            os.close(tag)
+    return False
