@@ -107,6 +107,11 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
             REASONS.setdefault(floor, set()).add(report.longrepr[2].removeprefix("Skipped: "))
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed:
+        COUNTS.setdefault(report.nodeid.removeprefix("tests/").partition("/")[0], Counter())["error"] += 1
+
+
 def pytest_sessionfinish() -> None:
     where = os.environ.get("FLASHBACK_TEST_REPORT")
     if where:

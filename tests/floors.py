@@ -116,7 +116,8 @@ def pytest(floors: list[Floor], report: Path, *, sudo: list[str], kernel: list[s
         settings["XDG_CACHE_HOME"] = str(Path("~/.cache").expanduser())
         settings |= {name: os.environ[name] for name in KEPT if name in os.environ}
         sudo = [*sudo, "env", *(f"{name}={value}" for name, value in settings.items())]
-    program = [sys.executable, "-m", "pytest", f"--color={colour}", "-p", "no:cacheprovider", *folders]
+    options = [f"--color={colour}", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    program = [sys.executable, "-m", "pytest", *options, *folders]
     print(f"\n== {', '.join(floor.name for floor in floors)}", flush=True)
     argv = [*sudo, *(kernel or []), *program]
     return subprocess.run(argv, cwd=TOP, env=os.environ | settings, stdin=subprocess.DEVNULL, check=False).returncode
