@@ -16,10 +16,12 @@ from typing import Any, Final
 
 import msgspec
 
-from flashback.core.text import parse_rfc3339
+from flashback.core.text import parse_rfc3339, rfc3339
 
 VERSION: Final = 1
 LONGEST_LINE: Final = 64 * 1024
+HIGHEST_SEQUENCE: Final = 2**48
+"""A higher one is nobody's count of runs (see `flashback.rotation.rows`); what comes after it must fit, too."""
 
 
 class Mark(StrEnum):
@@ -90,10 +92,10 @@ def _decoded(text: bytes) -> Line | None:
         return None
     try:
         line = msgspec.json.decode(text, type=Line)
-        _ = line.moment
+        is_ours = line.v == VERSION and line.sequence >= 0 and rfc3339(line.moment) == line.at
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    return line if line.v == VERSION and line.sequence >= 0 else None
+    return line if is_ours else None
 
 
 def incumbent(lines: Iterable[Line], master: str) -> Incumbent:
@@ -110,8 +112,11 @@ def incumbent(lines: Iterable[Line], master: str) -> Incumbent:
 
 
 def last_sequence(lines: Sequence[Line]) -> int:
-    """The highest sequence number so far, 0 when there is none; order does not rest on the clock."""
-    return max((line.sequence for line in lines), default=0)
+    """The highest sequence number so far, 0 when there is none; order does not rest on the clock.
+
+    One that no run can have is passed over, or a foreign hand could use the numbers up.
+    """
+    return max((line.sequence for line in lines if line.sequence < HIGHEST_SEQUENCE), default=0)
 
 
 def last_moment(lines: Sequence[Line]) -> datetime | None:

@@ -7,6 +7,7 @@ should be, so a link at `.flashback`, `<master>/current` or `snapshots` leads no
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -109,13 +110,22 @@ def write_ballast(parent: int, length: int) -> None:
 
 
 def append_line(parent: int, name: str, line: bytes, mode: int = 0o600) -> None:
-    """Append one line and wait until it is on the medium."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    """Append one line and wait until it is on the medium.
+
+    A line that was torn before (a power cut, a full drive) is ended first, or it would swallow this one.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(name, flags, mode, dir_fd=parent)
-    with open(descriptor, "ab") as file:
-        file.write(line + b"\n")
-        file.flush()
+    with open(descriptor, "r+b", buffering=0) as file:
+        end = os.fstat(descriptor).st_size
+        torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+        _write_all(file, (b"\n" if torn else b"") + line + b"\n")
         os.fsync(descriptor)
+
+
+def _write_all(file: io.FileIO, content: bytes) -> None:
+    while content:
+        content = content[file.write(content) :]
 
 
 def append_line_even_when_full(parent: int, name: str, line: bytes) -> None:

@@ -46,7 +46,7 @@ def decode(content: bytes) -> Marker:
                 continue
     texts = {key: text for key in _TEXTS if isinstance(text := found.get(key), str)}
     version = found.get("format")
-    if len(texts) < len(_TEXTS) or not isinstance(version, int):
+    if len(texts) < len(_TEXTS) or type(version) is not int or version < 1:
         raise DriveError(
             "the drive's own marker (.flashback/drive.yaml) cannot be read",
             hint="if you trust this drive, `flashback drive adopt` writes it anew",
