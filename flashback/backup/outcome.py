@@ -52,7 +52,7 @@ def facts(
         "dry_run": dry_run,
         "begun": rfc3339(begun),
         "ended": rfc3339(ended),
-        "seconds": round((ended - begun).total_seconds(), 1),
+        "seconds": round(report.seconds, 1),
         "masters": _masters(report),
         "bytes_copied": sum(copied.bytes_copied for copied in report.copies.values()),
         "bytes_written": session.bytes_written,

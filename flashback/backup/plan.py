@@ -77,6 +77,7 @@ class Plan:
             {"master": each.master.name, **directory}
             for each in self.masters
             for directory in each.changes.as_json()["largest"]
+            if directory["bytes"]
         ]
         return {
             "drive": drive,

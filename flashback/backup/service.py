@@ -53,7 +53,7 @@ def remember(
             masters=outcome.master_counts(report),
             bytes_copied=sum(each.bytes_copied for each in report.copies.values()),
             bytes_written=session.bytes_written,
-            seconds=(ended - begun).total_seconds(),
+            seconds=report.seconds,
             unread=len(report.unread),
             remarks=len(report.remarks),
         )

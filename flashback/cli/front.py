@@ -103,7 +103,7 @@ def width() -> int | None:
     """Columns of the terminal; `None` where standard output is none."""
     import os
 
-    return os.get_terminal_size().columns if sys.stdout.isatty() else None
+    return (os.get_terminal_size().columns or None) if sys.stdout.isatty() else None
 
 
 def say_json(kind: str, body: dict[str, Any]) -> None:

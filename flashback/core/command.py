@@ -179,7 +179,7 @@ class Programs:
         if command.second_secret is not None:
             reading = _pipe_holding(command.second_secret)
             inherited = (reading,)
-            argv = [f"/dev/fd/{reading}" if word == SECOND_SECRET else word for word in argv]
+            argv = [f"/proc/self/fd/{reading}" if word == SECOND_SECRET else word for word in argv]
         stdin = subprocess.PIPE if command.secret is not None else command.stdin or subprocess.DEVNULL
         child: subprocess.Popen[bytes] | None = None
         try:

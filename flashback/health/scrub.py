@@ -32,8 +32,13 @@ class ScrubReport:
 
     @property
     def found_damage(self) -> bool:
-        """Something on the drive could not be read back as it was written, and no second copy healed it."""
-        return bool(self.counts.uncorrectable or self.counts.read_errors - self.counts.corrected > 0)
+        """Something on the drive could not be read back as it was written, and no second copy healed it.
+
+        All counters together, since a read-only scrub counts nothing as uncorrectable (seen on Linux 6.1).
+        """
+        counts = self.counts
+        errors = counts.csum_errors + counts.read_errors + counts.verify_errors + counts.super_errors
+        return counts.uncorrectable > 0 or errors > counts.corrected
 
     @property
     def bytes_read(self) -> int:

@@ -161,7 +161,7 @@ def _expect(code: int) -> None:
 
 def _lose_and_restore(scene: Rehearsal) -> None:
     lost = scene.master / practice_files.PRECIOUS
-    before = lost.read_bytes()
+    before, folder_before = lost.read_bytes(), lost.parent.stat()
     lost.unlink()
     scene.say(f"{lost.name} is gone. The drive is opened read-only and the file copied back, as README.txt on it says.")
     session = _session(scene, "red")
@@ -169,6 +169,7 @@ def _lose_and_restore(scene: Rehearsal) -> None:
         kept = drive.mount_point / _master_on_drive(scene) / "current" / practice_files.PRECIOUS
         shutil.copy2(kept, lost)
         os.chown(lost, kept.stat().st_uid, kept.stat().st_gid)
+    os.utime(lost.parent, ns=(folder_before.st_atime_ns, folder_before.st_mtime_ns))
     if lost.read_bytes() != before:
         raise FlashbackError("the restored file is not what it was")
     scene.say(f"{lost.name} is back, and it is what it was.")

@@ -93,6 +93,7 @@ class PlainTeller(Teller):
         """Tell one event."""
         if isinstance(event, Finished):
             self._lines(closing(event, self._remarks, verbosity=self._verbosity))
+            self._remarks.clear()
         elif isinstance(event, Remarked):
             self._remark(event.remark)
         elif isinstance(event, Planned):

@@ -219,6 +219,7 @@ class TerminalTeller(Teller):
             after = f"stopped after {duration(self._monotonic() - self._begun)}"
             self._step_line("✗" if self._out.utf8 else "x", "bold red", stopped.step, after)
         self._print(*closing(event, self._remarks, verbosity=self._verbosity))
+        self._remarks.clear()
 
     def _draw(self) -> None:
         """Draw the step at work, if there is one and nobody is being asked something."""

@@ -140,7 +140,7 @@ def test_a_second_secret_comes_by_a_descriptor_whose_path_stands_in_the_argv(fak
     fake_programs.write("cryptsetup", "out.write(open(argv[-1], 'rb').read() + b'|' + stdin)")
     asked = Command(("cryptsetup", "luksAddKey", SECOND_SECRET), secret=SECRET, second_secret=Secret(b"\0recovery\n"))
     assert fake_programs.programs(asked).out == b"\0recovery\n|" + SECRET.reveal()
-    assert fake_programs.argvs()[0][1].startswith("/dev/fd/")
+    assert fake_programs.argvs()[0][1].startswith("/proc/self/fd/")
 
 
 def test_no_descriptor_is_left_open_after_a_second_secret(fake_programs):

@@ -1,0 +1,248 @@
+"""What a run is going to do to one master's copy: counted for people, and as work lists on disk, whatever their length.
+
+Memory does not grow with the number of changes: lists are spooled into files without a name, which vanish with the
+process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final
+
+from flashback.backup.compare import Change, Comparison, Count, What
+from flashback.backup.listing import Entry, Kind
+
+IN_PLACE_FROM: Final = 4 * 1024 * 1024
+"""Files of at least so many bytes are changed in place, so that snapshots go on sharing what did not change."""
+LARGEST: Final = 10
+"""How many directories `largest` names."""
+_REMEMBERED: Final = 4096
+"""Directories that are summed up at one time; beyond that the smallest are forgotten."""
+_CHUNK: Final = 64 * 1024
+
+
+class Spool:
+    r"""A list of paths in a file without a name, NUL-separated as `rsync --files-from` reads it; iterable again.
+
+    The root's own entry is never written as `./`, to which rsync would add all that the root holds. The first name is
+    written as `./name`, which makes rsync set the root's attributes too (flist.c: "a leading ./ can be used in
+    relative mode to affect the dest dir"); where there is no other name, the list is `.` and `only_root` is true.
+    """
+
+    def __init__(self, directory: Path, *, with_root: bool = False) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as the list
+        weakref.finalize(self, self._file.close)
+        self._lead = b"./" if with_root else b""
+        self._names = 0
+        self._root = False
+
+    def add(self, path: bytes) -> None:
+        """One more; `b""` is the root."""
+        if not path:
+            self._root = True
+            return
+        self._file.write((b"" if self._names else self._lead) + path + b"\0")
+        self._names += 1
+
+    @property
+    def only_root(self) -> bool:
+        """The list names the root and nothing else."""
+        return self._root and not self._names
+
+    def __len__(self) -> int:
+        return self._names + self._root
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._root:
+            yield b""
+        if self.only_root:
+            return
+        rest, position = b"", 0
+        self._file.flush()
+        while chunk := os.pread(self._file.fileno(), _CHUNK, position):
+            position += len(chunk)
+            *names, rest = (rest + chunk).split(b"\0")
+            for name in names:
+                yield name.removeprefix(self._lead)
+
+    def rewound(self) -> IO[bytes]:
+        """The list from its beginning, for a program's standard input; nothing may be added any more."""
+        self._file.seek(0)
+        if self.only_root:
+            self._file.write(b".\0")
+            self._file.seek(0)
+        return self._file
+
+
+class _Largest:
+    """Bytes by directory, as far as its first two names; exact for listings in order, near enough otherwise."""
+
+    def __init__(self) -> None:
+        self._sums: dict[bytes, list[int]] = {}
+
+    def add(self, path: bytes, *, copied: int = 0, deleted: int = 0) -> None:
+        directory = b"/".join(path.split(b"/", 2)[:2]) if path.count(b"/") > 1 else path.rpartition(b"/")[0]
+        sums = self._sums.get(directory)
+        if sums is None:
+            if len(self._sums) >= _REMEMBERED:
+                self._sums = dict(self._ranked()[: _REMEMBERED // 2])
+            sums = self._sums[directory] = [0, 0]
+        sums[0] += copied
+        sums[1] += deleted
+
+    def _ranked(self) -> list[tuple[bytes, list[int]]]:
+        return sorted(self._sums.items(), key=lambda item: (-sum(item[1]), item[0]))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [
+            {"path": os.fsdecode(path) or ".", "bytes": copied, "bytes_deleted": deleted}
+            for path, (copied, deleted) in self._ranked()[:LARGEST]
+            if copied or deleted
+        ]
+
+
+class ChangeSet:
+    """The differences of one master. Everything here is final once `collect` has returned.
+
+    Work lists, in the order of their use: `remove_first` (another kind stands in the way), `apart` (to be parted from
+    another name of the same file), `whole` (copied as a whole by rsync, or only their attributes), `in_place` (large
+    files on both sides, with one name each), `remove_after`. `master_root` is the inode of what was walked.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.remove_first = Spool(directory)
+        self.apart = Spool(directory)
+        self.whole = Spool(directory, with_root=True)
+        self.in_place = Spool(directory)
+        self.remove_after = Spool(directory)
+        self.counts = {what: Count() for what in What}
+        self.master_root: tuple[int, int] | None = None
+        self.unchanged = Count()
+        self.on_drive = Count()
+        self.lower_bound_bytes = 0
+        self.bytes_to_read = 0
+        self._files_listed = 0
+        self._largest = _Largest()
+        self._inodes: set[tuple[int, int]] = set()
+
+    @classmethod
+    def collect(cls, comparison: Comparison, *, directory: Path, watch: Callable[[], None] = lambda: None) -> ChangeSet:
+        """Read both listings to their end. `directory` takes the spool files; `watch` may raise."""
+        changes = cls(directory)
+        for change in comparison.changes(watch):
+            changes._add(change)
+        changes.unchanged, changes.on_drive = comparison.unchanged, comparison.on_drive
+        changes.master_root = comparison.root
+        return changes
+
+    def _add(self, change: Change) -> None:
+        if change.gone is not None:
+            self._add_deletion(change.path, change.gone, first=change.what is What.REPLACE)
+        if change.apart:
+            self.apart.add(change.path)
+        if change.entry is not None:
+            self._add_entry(change, change.entry)
+
+    def _add_deletion(self, path: bytes, gone: Count, *, first: bool) -> None:
+        (self.remove_first if first else self.remove_after).add(path)
+        total = self.counts[What.DELETE]
+        total.files += gone.files
+        total.bytes += gone.bytes
+        total.directories += gone.directories
+        self._largest.add(path, deleted=gone.bytes)
+
+    def _add_entry(self, change: Change, entry: Entry) -> None:
+        self.counts[change.what].add(entry)
+        in_place = _goes_in_place(change)
+        (self.in_place if in_place else self.whole).add(change.path)
+        if entry.kind is Kind.DIRECTORY:
+            return
+        self._files_listed += 1
+        if change.what in _COPIED and self._first_of_its_inode(entry):
+            self._largest.add(change.path, copied=entry.size)
+            self.bytes_to_read += entry.size
+            self.lower_bound_bytes += _needed(entry, change.old if in_place else None)
+
+    def _first_of_its_inode(self, entry: Entry) -> bool:
+        if entry.nlink < 2:
+            return True
+        inode = (entry.dev, entry.ino)
+        fresh = inode not in self._inodes
+        self._inodes.add(inode)
+        return fresh
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is to be done."""
+        return not any(map(len, (self.remove_first, self.apart, self.whole, self.in_place, self.remove_after)))
+
+    @property
+    def files_added(self) -> int:
+        """Files and links that the drive does not have, or has as something else."""
+        return self.counts[What.ADD].files + self.counts[What.REPLACE].files
+
+    @property
+    def files_to_copy(self) -> int:
+        """Files and links whose content is to be copied."""
+        return self.files_added + self.counts[What.CHANGE].files
+
+    @property
+    def files_in_master(self) -> int:
+        """All files and links that the master's listing names, changed or not."""
+        return self._files_listed + self.unchanged.files
+
+    @property
+    def files_on_drive(self) -> int:
+        """All files and links of the copy, before the run."""
+        return self.on_drive.files
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready (docs/reference/json.md). Sizes are those of the files, not what they take on the drive.
+
+        `files_*` count files and links; `files_attributes` are those that differ in owner, mode, times, extended
+        attributes or hard links only. `largest` are the directories (two names deep at most) with the most bytes
+        copied and deleted.
+        """
+        counts = self.counts
+        return {
+            "files_added": self.files_added,
+            "bytes_added": counts[What.ADD].bytes + counts[What.REPLACE].bytes,
+            "files_changed": counts[What.CHANGE].files,
+            "bytes_changed": counts[What.CHANGE].bytes,
+            "files_attributes": counts[What.ATTRIBUTES].files + counts[What.LINK].files,
+            "files_deleted": counts[What.DELETE].files,
+            "bytes_deleted": counts[What.DELETE].bytes,
+            "files_unchanged": self.unchanged.files,
+            "bytes_unchanged": self.unchanged.bytes,
+            "directories_added": counts[What.ADD].directories + counts[What.REPLACE].directories,
+            "directories_changed": counts[What.ATTRIBUTES].directories,
+            "directories_deleted": counts[What.DELETE].directories,
+            "directories_unchanged": self.unchanged.directories,
+            "largest": self._largest.as_json(),
+        }
+
+
+_COPIED: Final = frozenset({What.ADD, What.CHANGE, What.REPLACE})
+
+
+def _goes_in_place(change: Change) -> bool:
+    new, old = change.entry, change.old
+    return (
+        change.what is What.CHANGE
+        and new is not None
+        and old is not None
+        and new.kind is Kind.FILE
+        and min(new.size, old.size) >= IN_PLACE_FROM
+        and new.nlink == old.nlink == 1
+    )
+
+
+def _needed(entry: Entry, overwritten: Entry | None) -> int:
+    """Bytes that a file takes at least, before compression: holes take nothing, in place only growth is certain."""
+    if overwritten is not None:
+        return max(0, entry.size - overwritten.size)
+    return min(entry.size, entry.blocks * 512) if entry.blocks else entry.size

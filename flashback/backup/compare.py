@@ -1,0 +1,272 @@
+"""The master's listing held against the drive's: two sorted streams in, the differences out, one pass (pure).
+
+Only hard links are remembered, since what is to be done about one depends on all others of its group. rsync's `-H`
+joins what share an inode among the names that it is given, so a group is listed as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from flashback.backup.listing import Entry, Item, Kept, Kind, order
+
+WATCHED_EVERY: Final = 4096
+"""So many entries lie between two calls of `watch`."""
+
+
+Inode = tuple[int, int]
+"""Device and number."""
+
+
+class What(StrEnum):
+    """How the drive differs from the master at one path. `LINK`: only in what else is the same file (hard links)."""
+
+    ADD = "add"
+    CHANGE = "change"
+    ATTRIBUTES = "attributes"
+    LINK = "link"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+class Count(msgspec.Struct, gc=False):
+    """`files` are all that are not directories; `bytes` are the sizes of regular files."""
+
+    files: int = 0
+    bytes: int = 0
+    directories: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """One more."""
+        if entry.kind is Kind.DIRECTORY:
+            self.directories += 1
+        else:
+            self.files += 1
+            self.bytes += entry.size
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One difference. `entry` is what the master has, `old` what the drive has.
+
+    `gone` counts what `DELETE` and `REPLACE` remove.
+
+    `REPLACE`: the kinds differ, so the old one must go first. `apart`: the drive's file shares its inode with one that
+    is another file in the master; they must be parted before anything is written, or both would change.
+    """
+
+    path: bytes
+    what: What
+    entry: Entry | None
+    old: Entry | None
+    gone: Count | None = None
+    apart: bool = False
+
+
+def difference(new: Entry, old: Entry) -> What | None:
+    """How the drive's `old` differs from the master's `new` in itself; `None` if not at all."""
+    if new.kind is not old.kind:
+        return What.REPLACE
+    same_attributes = new.uid == old.uid and new.gid == old.gid and new.mtime_ns == old.mtime_ns
+    if new.kind is Kind.SYMLINK:
+        if new.target != old.target:
+            return What.CHANGE
+        return None if same_attributes and new.xattrs == old.xattrs else What.ATTRIBUTES
+    if new.kind is Kind.FILE and (new.size != old.size or new.mtime_ns != old.mtime_ns):
+        return What.CHANGE
+    if same_attributes and new.mode == old.mode and new.xattrs == old.xattrs:
+        return None
+    return What.ATTRIBUTES
+
+
+class Comparison:
+    """Both listings, not yet read.
+
+    `root` (device and inode of the master's own directory), `unchanged` and `on_drive` are true once `changes` has come
+    to its end.
+    """
+
+    def __init__(self, master: Iterable[Item], incumbent: Iterable[Entry]) -> None:
+        self._master = iter(master)
+        self._incumbent = iter(incumbent)
+        self._new: Item | None = None
+        self._old: Entry | None = None
+        self._new_key = self._old_key = b""
+        self._links = _Links()
+        self.root: Inode | None = None
+        self.unchanged = Count()
+        self.on_drive = Count()
+
+    def changes(self, watch: Callable[[], None] = lambda: None) -> Iterator[Change]:
+        """Every difference: in the order of the listings, then those of hard-linked files. Can be read once."""
+        self._next_new()
+        self._next_old()
+        steps = 0
+        while self._new is not None or self._old is not None:
+            steps += 1
+            if steps % WATCHED_EVERY == 0:
+                watch()
+            change = self._step()
+            if change is not None:
+                yield change
+        yield from self._links.changes(self.unchanged)
+
+    def _step(self) -> Change | None:
+        """Take one path from either stream, or from both."""
+        new, old = self._new, self._old
+        if new is None or (old is not None and self._old_key < self._new_key):
+            return self._only_on_drive(old) if old is not None else None
+        if type(new) is Kept:
+            self._keep(self._new_key)
+            self._next_new()
+            return None
+        assert isinstance(new, Entry)  # noqa: S101 - for the type checker: an item is one or the other
+        if old is None or self._new_key < self._old_key:
+            self._next_new()
+            return self._only_in_master(new)
+        return self._in_both(new, old)
+
+    def _only_in_master(self, new: Entry) -> Change | None:
+        if new.nlink > 1 and new.kind is not Kind.DIRECTORY:
+            self._links.add(new, None, What.ADD)
+            return None
+        return Change(new.path, What.ADD, new, None)
+
+    def _in_both(self, new: Entry, old: Entry) -> Change | None:
+        what = difference(new, old)
+        key = self._old_key
+        self._next_new()
+        self._next_old()
+        gone = None
+        if what is What.REPLACE:
+            gone = Count()
+            gone.add(old)
+            self._consume_below(key, gone)
+        if (new.nlink > 1 or old.nlink > 1) and new.kind is not Kind.DIRECTORY:
+            self._links.add(new, old, what, gone)
+            return None
+        if what is None:
+            self.unchanged.add(new)
+            return None
+        return Change(new.path, what, new, old, gone)
+
+    def _only_on_drive(self, old: Entry) -> Change | None:
+        """One deletion for a whole directory; a directory above something the master names (and keeps) stays."""
+        key = self._old_key
+        self._next_old()
+        if self._new is not None and self._new_key.startswith(_below(key)):
+            return None
+        gone = Count()
+        gone.add(old)
+        if old.kind is Kind.DIRECTORY:
+            self._consume_below(key, gone)
+        return Change(old.path, What.DELETE, None, old, gone)
+
+    def _consume_below(self, key: bytes, count: Count) -> None:
+        prefix = _below(key)
+        while self._old is not None and self._old_key.startswith(prefix):
+            count.add(self._old)
+            self._next_old()
+
+    def _keep(self, key: bytes) -> None:
+        """Pass over what the drive has at `key` and below."""
+        prefix = _below(key)
+        while self._old is not None and (self._old_key == key or self._old_key.startswith(prefix)):
+            if self._old.nlink > 1 and self._old.kind is not Kind.DIRECTORY:
+                self._links.keep(self._old)
+            self._next_old()
+
+    def _next_new(self) -> None:
+        self._new = new = next(self._master, None)
+        if new is not None:
+            self._new_key = order(new.path)
+            if not self._new_key and isinstance(new, Entry):
+                self.root = (new.dev, new.ino)
+
+    def _next_old(self) -> None:
+        self._old = old = next(self._incumbent, None)
+        if old is not None:
+            self._old_key = order(old.path)
+            self.on_drive.add(old)
+
+
+def compare(master: Iterable[Item], incumbent: Iterable[Entry]) -> Comparison:
+    """Hold two listings, both in `listing.order`, against each other; nothing is read before `changes` is."""
+    return Comparison(master, incumbent)
+
+
+def _below(key: bytes) -> bytes:
+    """What the keys of everything below a directory begin with."""
+    return key + b"\0" if key else b""
+
+
+class _Member(msgspec.Struct):
+    """A file that has, on one side at least, more names than one. `what`: its own difference."""
+
+    new: Entry
+    old: Entry | None
+    what: What | None
+    gone: Count | None
+    apart: bool = False
+
+
+class _Links:
+    """Hard links: grouped by inode on each side, then judged."""
+
+    def __init__(self) -> None:
+        self._members: list[_Member] = []
+        self._kept: set[Inode] = set()
+
+    def add(self, new: Entry, old: Entry | None, what: What | None, gone: Count | None = None) -> None:
+        """A path of the master."""
+        self._members.append(_Member(new, old, what, gone))
+
+    def keep(self, old: Entry) -> None:
+        """A file on the drive that stays as it is, and must not change through another name."""
+        self._kept.add((old.dev, old.ino))
+
+    def changes(self, unchanged: Count) -> Iterator[Change]:
+        """What is to be done; members of groups that need nothing are added to `unchanged`."""
+        self._part()
+        for group in self._groups():
+            touched = _needs_rsync(group)
+            for member in group:
+                if touched:
+                    yield _change(member)
+                else:
+                    unchanged.add(member.new)
+
+    def _part(self) -> None:
+        """Mark the files that share an inode on the drive with what is another file in the master.
+
+        Of those that share one, the first and its group keep it, unless something that must stay has it too.
+        """
+        owner: dict[Inode, Inode | bytes | None] = dict.fromkeys(self._kept)
+        for member in self._members:
+            old = member.old
+            if old is not None and old.nlink > 1 and member.what is not What.REPLACE:
+                mine = _identity(member.new)
+                member.apart = False
+
+    def _groups(self) -> Iterable[list[_Member]]:
+        groups: dict[Inode | bytes, list[_Member]] = {}
+        for member in self._members:
+            groups.setdefault(_identity(member.new), []).append(member)
+        return groups.values()
+
+
+def _identity(new: Entry) -> Inode | bytes:
+    """What makes names of the master one file: its inode, or, where it has but one name, that."""
+    return (new.dev, new.ino) if new.nlink > 1 else new.path
+
+
+def _needs_rsync(group: list[_Member]) -> bool:
+    inodes = {(member.old.dev, member.old.ino) if member.old is not None else None for member in group}
+    return len(inodes) > 1 or any(member.what is not None or member.apart for member in group)
+
+
+def _change(member: _Member) -> Change:
+    return Change(member.new.path, member.what or What.LINK, member.new, member.old, member.gone, member.apart)
