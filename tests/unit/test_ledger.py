@@ -475,6 +475,11 @@ class TestHealthAndSnapshots:
         ledger.replace_snapshots(RED.uuid, [snapshot])
         assert ledger.snapshots(RED.uuid)[0].pinned
 
+    def test_a_pin_that_a_drive_brings_is_there(self, ledger):
+        snapshot = SnapshotRecord(RED.uuid, "m", "n", NOW, pinned=True)
+        ledger.replace_snapshots(RED.uuid, [snapshot])
+        assert ledger.snapshots(RED.uuid) == (snapshot,)
+
     def test_unpin_takes_the_pin_away(self, ledger):
         ledger.replace_snapshots(RED.uuid, [SnapshotRecord(RED.uuid, "m", "n", NOW, pinned=True)])
         ledger.unpin(RED.uuid, "m", "n")
