@@ -116,7 +116,7 @@ def test_what_is_said_within_a_directory_is_what_is_said_of_the_whole_path():
 
 @pytest.mark.parametrize("pattern", [b"", b"a\0b", b"x" * 4096])
 def test_a_pattern_that_rsync_would_not_take_is_refused_with_its_line(pattern):
-    with pytest.raises(ConfigError, match="rules.txt:7"):
+    with pytest.raises(ConfigError, match=r"rules\.txt:7"):
         Filter([Rule(pattern, file="rules.txt", line=7)])
 
 
