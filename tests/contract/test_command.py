@@ -301,14 +301,17 @@ def test_a_silent_program_is_watched_and_stopped_when_the_watcher_raises(fake_pr
     wait_until(lambda: not any(is_alive(process) for process in processes(tmp_path / "ids")))
 
 
-def test_a_program_that_closed_its_output_is_still_watched(fake_programs):
-    fake_programs.write("rsync", "os.closerange(0, 3); time.sleep(60)")
+def test_a_program_that_closed_its_output_is_still_watched(fake_programs, tmp_path):
+    fake_programs.write("rsync", "os.closerange(0, 3); os.mkdir(argv[0]); time.sleep(60)")
+    looks = []
 
     def watch():
-        raise ZeroDivisionError
+        looks.extend([1] if (tmp_path / "closed").exists() else [])
+        if len(looks) > 3:
+            raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        stream(fake_programs.programs, Command(("rsync",)), watch=watch)
+        stream(fake_programs.programs, Command(("rsync", str(tmp_path / "closed"))), watch=watch)
 
 
 def test_an_error_of_the_listener_stops_the_program(fake_programs):
