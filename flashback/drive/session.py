@@ -252,7 +252,7 @@ def prove_destination(drive: OpenDrive) -> None:
         hint="nothing was written; look at `findmnt` and `dmsetup ls`, and please report this",
     )
     places = mount.mounts_of(device_number(drive.mapping))
-    if str(drive.mount_point) not in {place.target for place in places}:
+    if os.path.realpath(drive.mount_point) not in {place.target for place in places}:
         raise problem
     if drive.mapping not in {found.name for found in cryptsetup.mappings_of(drive.known.uuid)}:
         raise problem

@@ -160,7 +160,7 @@ class FakeKernel:
 
     def mounts(self) -> tuple[mount.MountPoint, ...]:
         return tuple(
-            mount.MountPoint(1, "0:40", "/dev/mapper/flashback-red", str(each), "btrfs", (), False)
+            mount.MountPoint(1, "0:40", "/dev/mapper/flashback-red", str(each.resolve()), "btrfs", (), False)
             for each in self.mounted
         )
 

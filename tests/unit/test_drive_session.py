@@ -423,6 +423,15 @@ def test_a_mapping_of_another_volume_is_refused(use, kernel) -> None:
         use(body)
 
 
+def test_a_runtime_folder_behind_a_link_is_the_same_place(kernel, tmp_path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "real")
+    session = Session(a_context(tmp_path), kernel.candidate)
+    with session.held(purpose="test"):
+        pass
+    assert session.state is DriveState.CLOSED
+
+
 def test_another_directory_at_the_mount_point_is_refused(use, kernel, tmp_path) -> None:
     def body(drive) -> None:
         drive.root = os.open("/proc", os.O_RDONLY)
