@@ -249,7 +249,7 @@ class _Links:
             old = member.old
             if old is not None and old.nlink > 1 and member.what is not What.REPLACE:
                 mine = _identity(member.new)
-                member.apart = False
+                member.apart = owner.setdefault((old.dev, old.ino), mine) != mine
 
     def _groups(self) -> Iterable[list[_Member]]:
         groups: dict[Inode | bytes, list[_Member]] = {}

@@ -1,0 +1,201 @@
+"""What is counted, and which list each difference goes to."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from flashback.backup.changes import IN_PLACE_FROM, ChangeSet, Spool
+from flashback.backup.compare import compare
+from flashback.backup.listing import Entry, Kept, Kind, order
+
+FILE, DIRECTORY, SYMLINK = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK
+BIG = IN_PLACE_FROM
+
+
+def entry(path: bytes, kind: Kind = FILE, **more) -> Entry:
+    facts = {"mode": 0o644, "uid": 1, "gid": 1, "size": 10 if kind is FILE else 0, "mtime_ns": 5, "ctime_ns": 5}
+    return Entry(path=path, kind=kind, **{**facts, "dev": 1, "ino": hash(path), "nlink": 1, **more})
+
+
+@pytest.fixture
+def collect(tmp_path):
+    def collected(master, incumbent) -> ChangeSet:
+        by_order = [sorted(items, key=lambda item: order(item.path)) for items in (master, incumbent)]
+        return ChangeSet.collect(compare(*by_order), directory=tmp_path)
+
+    return collected
+
+
+def test_a_spool_gives_back_what_it_got_as_often_as_asked(tmp_path):
+    spool = Spool(tmp_path)
+    names = [b"a", b"new\nline", b"\xff", b"x" * 200_000, b"./"]
+    for name in names:
+        spool.add(name)
+    assert list(spool) == list(spool) == names
+    assert len(spool) == 5
+    assert spool.rewound().read() == b"".join(name + b"\0" for name in names)
+
+
+def test_a_spool_leaves_no_file_behind(tmp_path):
+    spool = Spool(tmp_path)
+    spool.add(b"a")
+    spool.rewound()
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_root_never_makes_rsync_copy_all_that_it_holds(tmp_path):
+    spool = Spool(tmp_path, with_root=True)
+    spool.add(b"")
+    spool.add(b"a")
+    spool.add(b"b")
+    assert spool.rewound().read() == b"./a\0b\0"
+    assert list(spool) == [b"", b"a", b"b"]
+    assert not spool.only_root
+
+
+def test_the_root_alone_is_said_to_be_alone(tmp_path):
+    spool = Spool(tmp_path, with_root=True)
+    spool.add(b"")
+    assert spool.only_root
+    assert spool.rewound().read() == spool.rewound().read() == b".\0"
+    assert list(spool) == [b""]
+    assert len(spool) == 1
+
+
+def test_nothing_changed_is_empty(collect):
+    changes = collect([entry(b"a"), entry(b"d", DIRECTORY)], [entry(b"a"), entry(b"d", DIRECTORY)])
+    assert changes.is_empty
+    assert (changes.files_in_master, changes.files_on_drive, changes.lower_bound_bytes) == (1, 1, 0)
+    assert changes.as_json()["files_unchanged"] == 1
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "in_place"),
+    [
+        ({"size": BIG, "mtime_ns": 6}, {"size": BIG}, True),
+        ({"size": BIG * 9}, {"size": BIG}, True),
+        ({"size": BIG - 1}, {"size": BIG}, False),
+        ({"size": BIG}, {"size": BIG - 1}, False),
+        ({"size": BIG, "mtime_ns": 6, "nlink": 2}, {"size": BIG}, False),
+        ({"size": BIG, "mtime_ns": 6}, {"size": BIG, "nlink": 2}, False),
+        ({"size": BIG, "mode": 0}, {"size": BIG}, False),
+    ],
+)
+def test_only_big_files_with_one_name_are_changed_in_place(collect, new, old, in_place):
+    changes = collect([entry(b"a", **new)], [entry(b"a", **old)])
+    assert list(changes.in_place) == ([b"a"] if in_place else [])
+    assert list(changes.whole) == ([] if in_place else [b"a"])
+
+
+def test_a_new_big_file_is_copied_as_a_whole(collect):
+    changes = collect([entry(b"a", size=BIG)], [])
+    assert list(changes.whole) == [b"a"]
+    assert changes.lower_bound_bytes == BIG
+
+
+def test_each_difference_goes_to_its_lists(collect):
+    master = [entry(b"add"), entry(b"change", mtime_ns=6), entry(b"kind"), entry(b"apart2"), entry(b"apart1")]
+    drive = [entry(b"change"), entry(b"kind", DIRECTORY), entry(b"kind/x"), entry(b"gone", DIRECTORY), entry(b"gone/y")]
+    links = [entry(b"apart1", ino=7, nlink=2), entry(b"apart2", ino=7, nlink=2)]
+    changes = collect(master, drive + links)
+    assert list(changes.whole) == [b"add", b"change", b"kind", b"apart2"]
+    assert list(changes.remove_first) == [b"kind"]
+    assert list(changes.apart) == [b"apart2"]
+    assert list(changes.remove_after) == [b"gone"]
+    assert not changes.is_empty
+
+
+def test_counts_and_bytes_are_as_documented(collect):
+    master = [
+        entry(b"new", size=100),
+        entry(b"bigger", size=50),
+        entry(b"mode", mode=0),
+        entry(b"same", size=3),
+        entry(b"link", SYMLINK, target=b"x"),
+        entry(b"d", DIRECTORY),
+        entry(b"e", DIRECTORY, mode=0),
+        Kept(b"k"),
+    ]
+    drive = [
+        entry(b"bigger", size=40),
+        entry(b"mode"),
+        entry(b"same", size=3),
+        entry(b"e", DIRECTORY),
+        entry(b"gone", DIRECTORY),
+        entry(b"gone/x", size=7),
+        entry(b"k"),
+    ]
+    changes = collect(master, drive)
+    found = changes.as_json()
+    largest = found.pop("largest")
+    assert found == {
+        "files_added": 2,
+        "bytes_added": 100,
+        "files_changed": 1,
+        "bytes_changed": 50,
+        "files_attributes": 1,
+        "files_deleted": 1,
+        "bytes_deleted": 7,
+        "files_unchanged": 1,
+        "bytes_unchanged": 3,
+        "directories_added": 1,
+        "directories_changed": 1,
+        "directories_deleted": 1,
+        "directories_unchanged": 0,
+    }
+    assert largest == [{"path": ".", "bytes": 150, "bytes_deleted": 7}]
+    assert (changes.files_in_master, changes.files_on_drive, changes.files_to_copy) == (5, 5, 3)
+    assert changes.bytes_to_read == 150
+
+
+def test_the_largest_directories_are_named_two_names_deep(collect):
+    master = [
+        entry(b"a/b/c/d", size=100),
+        entry(b"a/b/x", size=1),
+        entry(b"a/y", size=50),
+        entry(b"\xff/z", size=70),
+    ]
+    assert collect(master, []).as_json()["largest"] == [
+        {"path": "a/b", "bytes": 101, "bytes_deleted": 0},
+        {"path": "\udcff", "bytes": 70, "bytes_deleted": 0},
+        {"path": "a", "bytes": 50, "bytes_deleted": 0},
+    ]
+
+
+def test_the_largest_are_found_among_very_many_directories(collect):
+    master = [entry(b"%06d/x" % number, size=1 + number % 7) for number in range(10_000)]
+    master[5000] = entry(b"005000/x", size=1000)
+    found = collect(master, []).as_json()["largest"]
+    assert len(found) == 10
+    assert found[0] == {"path": "005000", "bytes": 1000, "bytes_deleted": 0}
+
+
+def test_the_counts_are_json(collect):
+    json.dumps(collect([entry(b"\xff/a")], []).as_json())
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "needed"),
+    [
+        ({"size": BIG * 2}, None, BIG * 2),
+        ({"size": BIG * 2, "blocks": 8}, None, 4096),
+        ({"size": 100, "blocks": 8}, None, 100),
+        ({"size": BIG * 2}, {"size": BIG}, BIG),
+        ({"size": BIG}, {"size": BIG * 2}, 0),
+        ({"size": 20}, {"size": 10}, 20),
+        ({"mode": 0}, {}, 0),
+    ],
+)
+def test_the_space_that_is_needed_at_least(collect, new, old, needed):
+    changes = collect([entry(b"a", **new)], [entry(b"a", **old)] if old is not None else [])
+    assert changes.lower_bound_bytes == needed
+
+
+def test_a_file_with_several_names_needs_space_once(collect):
+    master = [entry(name, size=100, ino=1, nlink=3) for name in (b"a", b"b", b"c")]
+    changes = collect(master, [])
+    assert (changes.lower_bound_bytes, changes.bytes_to_read) == (100, 100)
+    assert changes.as_json()["files_added"] == 3
