@@ -184,7 +184,10 @@ class Run:
             if each.changes.is_empty and each.incumbent.complete:
                 facts = {**self._begun_facts(), **each.changes.as_json()}
                 name = each.master.name
-                self.report.completed[name] = self._note(drive, journal.Mark.UNCHANGED, name, facts=facts)
+                unread = self._unread_in(name)
+                self.report.completed[name] = self._note(
+                    drive, journal.Mark.UNCHANGED, name, unread=unread, facts=facts
+                )
             else:
                 self._bring_up_to_date(drive, each)
         self._keep_configuration(drive)
@@ -209,11 +212,14 @@ class Run:
                 journal.Mark.COMPLETE,
                 name,
                 generation=btrfs.subvolume(current).generation,
-                unread=len([remark for remark in self.report.unread if remark.master == name]),
+                unread=self._unread_in(name),
                 facts={**plan.changes.as_json(), "bytes_copied": result.bytes_copied},
             )
             self._prove(drive)
             self.report.completed[name] = completed
+
+    def _unread_in(self, master: str) -> int:
+        return len([remark for remark in self.report.unread if remark.master == master])
 
     def _begun_facts(self) -> dict[str, Any]:
         """Everything that was in the master at this moment is on the drive once the run is complete."""

@@ -9,7 +9,7 @@ from typing import Any
 from flashback.config.values import Config, Rotation
 from flashback.core.context import Context
 from flashback.core.text import age, number, rfc3339, shown
-from flashback.rotation.exposure import Fleet
+from flashback.rotation.exposure import SLACK, Fleet
 from flashback.rotation.exposure import sentence as exposure_sentence
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.outlook import DriveOutlook, Outlook, outlook
@@ -121,7 +121,7 @@ class Stock:
 def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock:
     """Look at the ledger and at what is plugged in. Nothing is opened, and no root is needed for the looking."""
     now, drives = context.clock(), ledger.drives()
-    backups = ledger.backups()
+    backups = ledger.backups(by=now + SLACK)
     masters = tuple(m.name for m in config.masters) if config else tuple(sorted({each.master for each in backups}))
     uuids = {volume.uuid for volume in block.luks_volumes(context.run)}
     fleet = Fleet(
