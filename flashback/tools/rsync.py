@@ -151,8 +151,8 @@ _STATISTIC: Final = re.compile(rb"(Literal data|Matched data|Number of regular f
 _SYSTEM_ERROR: Final = re.compile(rb"rsync: (?:\[(\w+)\] )?(.*) \((\d+)\)")
 _VERIFICATION: Final = re.compile(rb"ERROR: (.*) failed verification -- update (retained|discarded).*")
 _NO_WAY: Final = re.compile(rb"could not make way for [\w ]+: (.*)")
-_VANISHED: Final = re.compile(rb'(?:file has vanished|symlink has no referent): "(.*)"')
-_TOO_LONG: Final = re.compile(rb"(?:rsync: )?(?:\[\w+\] )?skipping overly long name: (.*)")
+_VANISHED: Final = re.compile(rb'(?:\w+ has vanished|symlink has no referent): "(.*)"')
+_TOO_LONG: Final = re.compile(rb"(?:rsync: )?(?:\[\w+\] )?skipping overly long name: \"?(.*?)\"?")
 _TEMPORARY: Final = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}")
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -233,8 +233,8 @@ class _Heard:
         quoted = rest.rpartition(b'"')[0]
         if not quote:
             return b""
-        first, _arrow, second = quoted.partition(b'" -> "')
-        path = self._relative((second or first).partition(b'","')[0])
+        old, _arrow, new = quoted.partition(b'" -> "')
+        path = self._relative((new if new and what.startswith(b"rename") else old).partition(b'","')[0])
         directory, slash, name = path.rpartition(b"/")
         temporary = _TEMPORARY.fullmatch(name)
         return directory + slash + temporary[1] if temporary and b"mkstemp" in what else path
