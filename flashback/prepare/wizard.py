@@ -102,11 +102,7 @@ def _permission(examined: Examined, given: Given) -> None:
     if given.erase:
         return
     if given.asker is None:
-        if not examined.is_blank:
-            raise UsageError(
-                f"{examined.device.path} holds data: {'; '.join(examined.contents)}",
-                hint="if all of it may be erased, say so with --erase",
-            )
+        _refuse_script(examined)
         return
     if examined.known is not None:
         given.asker.show(f"This is {examined.known.name}, a drive of this machine's rotation, with its backups!")
@@ -120,21 +116,41 @@ def _permission(examined: Examined, given: Given) -> None:
         raise UsageError("the word was not typed, so nothing was changed")
 
 
+def _refuse_script(examined: Examined) -> None:
+    """A script must say `--erase` where a person would look twice (DESIGN 7.1)."""
+    if not examined.is_blank:
+        raise UsageError(
+            f"{examined.device.path} holds data: {'; '.join(examined.contents)}",
+            hint="if all of it may be erased, say so with --erase",
+        )
+    if not examined.carries_drive:
+        raise UsageError(
+            f"{examined.device.path} does not look like a drive that is carried about",
+            hint="if it is the right device, say so with --erase",
+        )
+
+
 def _passphrase(given: Given, name: str) -> Secret:
     if given.passphrase is not None:
         return given.passphrase
     asker = _asker(given, "--passphrase-file", "the passphrase")
+    while True:
+        typed, again = _typed_twice(asker, name)
+        if again == typed:
+            return typed
+        asker.show("The two were not the same. From the beginning, then.")
+
+
+def _typed_twice(asker: Ask, name: str) -> tuple[Secret, Secret]:
+    """What was typed first, and what was typed to confirm it; a weak one is kept only when it is typed again."""
     typed = _typed(asker, "Passphrase for the drive (it is not shown):")
     while (why := weakness(typed, about=(name, "flashback"))) is not None:
         asker.show(f"That is weak: {why}. Four or five unrelated words are strong and easy to remember.")
         again = _typed(asker, "Another one, or the same once more to keep it:")
         if again == typed:
-            return typed
+            return typed, again
         typed = again
-    while _typed(asker, "The same once more:") != typed:
-        asker.show("The two were not the same. From the beginning, then.")
-        typed = _typed(asker, "Passphrase for the drive (it is not shown):")
-    return typed
+    return typed, _typed(asker, "The same once more:")
 
 
 def _typed(asker: Ask, question: str) -> Secret:
