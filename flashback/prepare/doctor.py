@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from flashback.core.command import SYSTEM_PATH, Command, CommandFailed, Runner
+from flashback.core.command import SYSTEM_PATH, Command, Runner
 from flashback.core.context import Paths
 from flashback.core.errors import FlashbackError
+from flashback.core.text import shown
 
 
 class Verdict(StrEnum):
@@ -122,9 +124,11 @@ def _version(run: Runner, name: str) -> Finding:
     argv, oldest = VERSIONS[name]
     try:
         said = run(Command(argv, timeout=10)).text.split("\n")[0]
-    except CommandFailed as problem:
+    except FlashbackError as problem:
         return Finding(f"{name}'s version", Verdict.NOTE, problem.what)
     found = _numbers(said)
+    if not found:
+        return Finding(f"{name}'s version", Verdict.NOTE, f"not understood: {shown(said)}")
     needed = ".".join(str(part) for part in oldest)
     if found >= oldest:
         return Finding(f"{name}'s version", Verdict.GOOD, ".".join(str(part) for part in found))
@@ -134,12 +138,9 @@ def _version(run: Runner, name: str) -> Finding:
 
 
 def _numbers(said: str) -> tuple[int, ...]:
-    """The first dotted number in a line: `rsync  version 3.2.7  protocol` gives (3, 2, 7)."""
-    for word in said.split():
-        parts = word.lstrip("v").split(".")
-        if len(parts) > 1 and all(part.isdigit() for part in parts):
-            return tuple(int(part) for part in parts)
-    return ()
+    """The first dotted number in a line: `rsync  version 3.2.7  protocol` gives (3, 2, 7), `v6.16-rc1` (6, 16)."""
+    found = re.search(r"[0-9]{1,9}(?:\.[0-9]{1,9})+", said)
+    return tuple(int(part) for part in found[0].split(".")) if found else ()
 
 
 def _kernel(run: Runner, feature: str, is_there: Callable[[Runner], bool]) -> Finding:
