@@ -110,12 +110,13 @@ class AtTerminal(Unattended):
 
 def read_passphrase(source: str) -> Secret:
     """The passphrase in a file, or `-` for standard input; one trailing newline is dropped. Raises `UsageError`."""
+    place = "standard input" if source == "-" else source
     content = sys.stdin.buffer.read(LONGEST + 1) if source == "-" else _guarded(Path(source))
     if len(content) > LONGEST:
-        raise UsageError(f"{source} is too long for a passphrase")
+        raise UsageError(f"{place} is too long for a passphrase")
     secret = without_final_newline(content)
     if not secret:
-        raise UsageError(f"the passphrase in {'standard input' if source == '-' else source} is empty")
+        raise UsageError(f"the passphrase in {place} is empty")
     return Secret(secret)
 
 
