@@ -23,6 +23,7 @@ LARGEST: Final = 10
 _REMEMBERED: Final = 4096
 """Directories that are summed up at one time; beyond that the smallest are forgotten."""
 _CHUNK: Final = 64 * 1024
+_COMMENTS: Final = (b"#", b";")
 
 
 class Spool:
@@ -31,6 +32,7 @@ class Spool:
     The root's own entry is never written as `./`, to which rsync would add all that the root holds. The first name is
     written as `./name`, which makes rsync set the root's attributes too (flist.c: "a leading ./ can be used in
     relative mode to affect the dest dir"); where there is no other name, the list is `.` and `only_root` is true.
+    A name that begins with `#` or `;` gets `./` too: rsync takes it for a comment otherwise, NUL-separated or not.
     """
 
     def __init__(self, directory: Path, *, with_root: bool = False) -> None:
@@ -45,7 +47,8 @@ class Spool:
         if not path:
             self._root = True
             return
-        self._file.write((b"" if self._names else self._lead) + path + b"\0")
+        lead = b"./" if path.startswith(_COMMENTS) else b"" if self._names else self._lead
+        self._file.write(lead + path + b"\0")
         self._names += 1
 
     @property
@@ -67,7 +70,7 @@ class Spool:
             position += len(chunk)
             *names, rest = (rest + chunk).split(b"\0")
             for name in names:
-                yield name.removeprefix(self._lead)
+                yield name.removeprefix(b"./")
 
     def rewound(self) -> IO[bytes]:
         """The list from its beginning, for a program's standard input; nothing may be added any more."""
