@@ -31,12 +31,21 @@ def collect(tmp_path):
 
 def test_a_spool_gives_back_what_it_got_as_often_as_asked(tmp_path):
     spool = Spool(tmp_path)
-    names = [b"a", b"new\nline", b"\xff", b"x" * 200_000, b"./"]
+    names = [b"a", b"new\nline", b"\xff", b"x" * 200_000, b".x"]
     for name in names:
         spool.add(name)
     assert list(spool) == list(spool) == names
     assert len(spool) == 5
     assert spool.rewound().read() == b"".join(name + b"\0" for name in names)
+
+
+def test_rsync_takes_no_name_in_a_spool_for_a_comment(tmp_path):
+    spool = Spool(tmp_path)
+    names = [b"a", b"#hash", b";semicolon", b"a/#inner"]
+    for name in names:
+        spool.add(name)
+    assert spool.rewound().read() == b"a\0./#hash\0./;semicolon\0a/#inner\0"
+    assert list(spool) == names
 
 
 def test_a_spool_leaves_no_file_behind(tmp_path):
