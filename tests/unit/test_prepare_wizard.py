@@ -149,8 +149,9 @@ def test_a_good_name_passes(name) -> None:
     assert bad_name(name, ("green",)) is None
 
 
-def test_a_taken_name_is_refused_whatever_its_case() -> None:
-    assert bad_name("RED", ("red",)) == "there is a drive called RED already"
+@pytest.mark.parametrize(("name", "taken"), [("RED", "red"), ("red", "RED")])
+def test_a_taken_name_is_refused_whatever_its_case(name, taken) -> None:
+    assert bad_name(name, (taken,)) == f"there is a drive called {name} already"
 
 
 def test_a_bad_name_on_the_command_line_is_a_usage_error() -> None:
