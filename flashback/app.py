@@ -72,6 +72,13 @@ def needs_root(what: str) -> None:
     raise Missing(f"{what} needs root", hint=f"the same with sudo: {again}")
 
 
+def likely_master() -> Path | None:
+    """The Documents of the person at the keyboard (who came by way of sudo), else their home, if it is there."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""
+    home = Path(os.path.expanduser(f"~{user}"))
+    return next((place for place in (home / "Documents", home) if place.is_absolute() and place.is_dir()), None)
+
+
 class Unattended:
     """Nobody can be asked: a passphrase comes from a file or not at all."""
 

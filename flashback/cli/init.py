@@ -22,30 +22,37 @@ EPILOG = """Examples:
       --passphrase-file secret.txt --recovery-key-file paper.txt         for scripts"""
 
 
+Device = Annotated[str, typer.Argument(metavar="DEVICE", help="The disk or partition; EVERYTHING on it is erased.")]
+Name = Annotated[str | None, typer.Option("--name", help="What to call the drive (red, green ...).")]
+Master = Annotated[Path | None, typer.Option("--master", help="The directory to back up, for a first configuration.")]
+Erase = Annotated[bool, typer.Option("--erase", help="Yes, erase what is on it. Never a device in use.")]
+RecoveryKey = Annotated[
+    bool | None,
+    typer.Option("--recovery-key/--no-recovery-key", help="A second key slot with a key to keep on paper."),
+]
+RecoveryKeyFile = Annotated[
+    Path | None, typer.Option("--recovery-key-file", metavar="FILE", help="Write the recovery key to a new FILE.")
+]
+WholeDevice = Annotated[bool, typer.Option("--whole-device", help="No partition table: LUKS on the disk.")]
+NoFirstRun = Annotated[bool, typer.Option("--no-first-run", help="Prepare the drive, do not back up yet.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
     app.command(epilog=EPILOG, short_help="Make a drive of a stick or disk; back up to it.")(init)
 
 
 def init(
-    device: Annotated[str, typer.Argument(metavar="DEVICE", help="The disk or partition; EVERYTHING on it is erased.")],
-    name: Annotated[str | None, typer.Option("--name", help="What to call the drive (red, green ...).")] = None,
-    master: Annotated[
-        Path | None, typer.Option("--master", help="The directory to back up, for a first configuration.")
-    ] = None,
-    erase: Annotated[bool, typer.Option("--erase", help="Yes, erase what is on it. Never a device in use.")] = False,
-    recovery_key: Annotated[
-        bool | None,
-        typer.Option("--recovery-key/--no-recovery-key", help="A second key slot with a key to keep on paper."),
-    ] = None,
-    recovery_key_file: Annotated[
-        Path | None, typer.Option("--recovery-key-file", metavar="FILE", help="Write the recovery key to a new FILE.")
-    ] = None,
-    whole_device: Annotated[bool, typer.Option("--whole-device", help="No partition table: LUKS on the disk.")] = False,
-    no_first_run: Annotated[
-        bool, typer.Option("--no-first-run", help="Prepare the drive, do not back up yet.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    device: Device,
+    name: Name = None,
+    master: Master = None,
+    erase: Erase = False,
+    recovery_key: RecoveryKey = None,
+    recovery_key_file: RecoveryKeyFile = None,
+    whole_device: WholeDevice = False,
+    no_first_run: NoFirstRun = False,
+    dry_run: DryRun = False,
     passphrase_file: front.PassphraseFile = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
@@ -56,15 +63,18 @@ def init(
     """Prepare a drive: LUKS2, Btrfs with blake2 checksums, the first backup."""
 
     def work(app: App) -> int:
-        from flashback.app import needs_root
+        from flashback.app import likely_master, needs_root
+        from flashback.core.errors import UsageError
         from flashback.prepare.ask import Terminal
         from flashback.prepare.init import InitOptions, initialise
         from flashback.prepare.wizard import Given
 
         needs_root("flashback init")
+        if json and recovery_key and recovery_key_file is None:
+            raise UsageError("with --json the recovery key is not shown", hint="say where it goes: --recovery-key-file")
         asker = Terminal(front.say) if app.interactive else None
         wants_key = True if recovery_key_file is not None else recovery_key
-        given = Given(name, master, erase, app.passphrase(), wants_key, whole_device, asker)
+        given = Given(name, master, erase, app.passphrase(), wants_key, whole_device, asker, likely_master())
         options = InitOptions(given, recovery_key_file, not no_first_run, dry_run)
         with front.teller(app) as tell, app.ledger() as ledger:
             context = app.context(tell)

@@ -68,8 +68,13 @@ class Terminal:
         return bool(_answered(questionary.confirm(question, default=default)))
 
     def show(self, text: str) -> None:
-        """See `Ask`."""
-        self._show(text)
+        """See `Ask`. Long lines are broken between words."""
+        import shutil
+        import textwrap
+
+        columns = shutil.get_terminal_size().columns
+        lines = (textwrap.wrap(line, columns, break_on_hyphens=False) or [""] for line in text.splitlines())
+        self._show("\n".join(part for whole in lines for part in whole))
 
 
 def _answered(question: Any) -> Any:  # noqa: ANN401 - questionary's own type

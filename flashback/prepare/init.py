@@ -20,10 +20,9 @@ from flashback.drive.recognise import Candidate, by_name
 from flashback.prepare import recovery
 from flashback.prepare.examine import examine
 from flashback.prepare.format import prepare
-from flashback.prepare.request import InitRequest
+from flashback.prepare.handover import Handover
 from flashback.prepare.wizard import Given, settle
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import KnownDrive
 from flashback.tell import explain
 from flashback.tools.cryptsetup import STANDARD, Kdf
 
@@ -74,8 +73,9 @@ def initialise(
     configured = context.paths.config.exists()
     if configured:
         config()  # a bad configuration is told before anything is erased
-    if options.recovery_file is not None:
-        recovery.refuse_existing(options.recovery_file)
+    # Where a person knows the procedure already, it is not asked again where else the key shall be kept.
+    handover = Handover(show, options.recovery_file, None if drives else options.given.asker)
+    handover.check()
     replaced = {examined.known.name} if examined.known is not None else set()
     taken = {drive.name for drive in drives} - replaced
     request = settle(examined, options.given, taken=taken, configured=configured, kdf=options.kdf)
@@ -91,25 +91,15 @@ def initialise(
         last = explain.finished(explain.explain(error, drive=request.name), request.name, {"action": "init"})
         context.tell(last)
         return int(last.exit_code)
-    _hand_over_key(request, known, options, show)
+    if request.recovery_key is not None:
+        made = rfc3339(known.enrolled)
+        handover.give(context.run, recovery.page(request.recovery_key, name=known.name, uuid=known.uuid, made=made))
     if not options.first_run:
         context.tell(_finished(known.name, DriveState.CLOSED))
         return Exit.DONE
     candidate: Candidate = by_name(context.run, ledger.drives(), known.name)
     first = context.with_person(Known(request.passphrase))
     return back_up(first, config(), ledger, candidate, RunRequest(scrub=True))
-
-
-def _hand_over_key(request: InitRequest, known: KnownDrive, options: InitOptions, show: Callable[[str], None]) -> None:
-    """Give the recovery key away: to a file, or to the eyes of the person; it is kept nowhere."""
-    if request.recovery_key is None:
-        return
-    page = recovery.page(request.recovery_key, name=known.name, uuid=known.uuid, made=rfc3339(known.enrolled))
-    if options.recovery_file is not None:
-        recovery.save(options.recovery_file, page)
-        show(f"The recovery key of {known.name} is in {options.recovery_file}. Keep it away from the drive.")
-        return
-    show("\nWrite this down, or print it, and keep it away from the drive. It is not shown again.\n\n" + page)
 
 
 def _finished(name: str, state: DriveState, *, dry_run: bool = False) -> Finished:

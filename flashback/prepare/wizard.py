@@ -24,7 +24,10 @@ WORD: Final = "erase"
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line said already; `None`: not said. `asker` is `None` for a script: nothing may be asked."""
+    """What the command line said already; `None`: not said. `asker` is `None` for a script: nothing may be asked.
+
+    `likely_master` is what the question for the directory proposes.
+    """
 
     name: str | None = None
     master: Path | None = None
@@ -33,6 +36,7 @@ class Given:
     recovery_key: bool | None = None
     whole_device: bool = False
     asker: Ask | None = None
+    likely_master: Path | None = None
 
 
 def settle(examined: Examined, given: Given, *, taken: Collection[str], configured: bool, kdf: Kdf) -> InitRequest:
@@ -81,7 +85,8 @@ def _master(given: Given) -> Path:
             raise UsageError(f"--master {shown(str(given.master))}: {problem}")
         return given.master.expanduser()
     asker = _asker(given, "--master", "which directory is to be backed up")
-    return Path(asker.text("Which directory shall be backed up?", check=bad_master)).expanduser()
+    guess = str(given.likely_master) if given.likely_master is not None else ""
+    return Path(asker.text("Which directory shall be backed up?", default=guess, check=bad_master)).expanduser()
 
 
 def _name(given: Given, taken: Collection[str], *, first: bool) -> str:
