@@ -68,6 +68,8 @@ MISSES = [
     (b"a[/c]b", b"x/acb"),
     (b"[!a]", b"a"),
     (b"[[:digit:]]", b"\xb2"),
+    (b"a[!x]b**", b"a/bc"),
+    (b"**a[/]b", b"a/b"),
 ]
 
 
