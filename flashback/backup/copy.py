@@ -209,7 +209,7 @@ class _Work:
         self.outcomes.append(outcome)
         mended = {path: self._mend(path) for path in outcome.retained}
         for path in outcome.vanished:
-            self._remark(RemarkKind.VANISHED, path, "it vanished while the copy was being made")
+            self._remark(RemarkKind.VANISHED, path, "it was gone, or something else, when it was to be copied")
         for trouble in outcome.unread:
             kind = RemarkKind.NAME_TOO_LONG if trouble.number == errno.ENAMETOOLONG else RemarkKind.UNREADABLE
             self._remark(kind, trouble.path, f"{trouble.why}; {mended.get(trouble.path, _KEPT)}")

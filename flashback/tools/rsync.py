@@ -28,11 +28,18 @@ TICK: Final = 0.1
 
 
 class Links(StrEnum):
-    """What becomes of symbolic links."""
+    """What becomes of symbolic links: all followed, those that lead out of the master followed, all kept."""
 
-    FOLLOW = "--copy-links"
-    EXTERNAL = "--copy-unsafe-links"
-    KEEP = "--links"
+    FOLLOW = "follow"
+    EXTERNAL = "external"
+    KEEP = "keep"
+
+
+_LINK_OPTIONS: Final = {
+    Links.FOLLOW: ("--copy-links",),
+    Links.EXTERNAL: ("--links", "--copy-unsafe-links"),
+    Links.KEEP: ("--links",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +78,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class CopyOutcome:
-    """What rsync said. `retained`: changed in place and left with content that the master never had.
+    """What rsync said. `vanished` are gone since the list was made, or have become what is not copied.
 
+    `retained`: changed in place and left with content that the master never had.
     `unread` keep their earlier copy (or are among `retained`). `copied` is what had to be written, `same` what was
     found on the drive, both in bytes; `files` is how many were transferred.
     """
@@ -119,9 +127,9 @@ def _argv(request: CopyRequest) -> tuple[str, ...]:
     only_root = ("--exclude=/*",) if request.only_root else ()
     return (
         PROGRAM,
-        *("-s", "-tpgoHAXd", request.links.value, "--numeric-ids", "--no-devices", "--no-specials"),
+        *("-s", "-tpgoHAXd", *_LINK_OPTIONS[request.links], "--numeric-ids", "--no-devices", "--no-specials"),
         *("--modify-window=-1", *in_place, *only_root),
-        *("--info=progress2,stats2,nonreg0", "--no-h", "--outbuf=L", "--out-format=@%n"),
+        *("--info=progress2,stats2,nonreg1", "--no-h", "--outbuf=L", "--out-format=@%n"),
         *("--files-from=-", "--from0"),
         *_source(request),
         f"{request.destination}/",
@@ -148,6 +156,7 @@ def _stopped(result: Result) -> NotFinished:
 _ESCAPED: Final = re.compile(rb"\\#([0-3][0-7]{2})")
 _PROGRESS: Final = re.compile(rb" *(\d+) +\d+% .*\(xfr#(\d+)")
 _STATISTIC: Final = re.compile(rb"(Literal data|Matched data|Number of regular files transferred): (\d+)")
+_SKIPPED: Final = re.compile(rb'skipping (?:non-regular file "(.*)"|directory (.*))')
 _SYSTEM_ERROR: Final = re.compile(rb"rsync: (?:\[(\w+)\] )?(.*) \((\d+)\)")
 _VERIFICATION: Final = re.compile(rb"ERROR: (.*) failed verification -- update (retained|discarded).*")
 _NO_WAY: Final = re.compile(rb"could not make way for [\w ]+: (.*)")
@@ -195,6 +204,8 @@ class _Heard:
                 self._on_progress(int(found[1]), int(found[2]), decoded(self._current[1:]))
         elif found := _STATISTIC.match(line):
             self._statistics[found[1]] = int(found[2])
+        elif found := _SKIPPED.fullmatch(line):
+            self._vanished[decoded(found[1] or found[2])] = None
 
     def err(self, line: bytes) -> None:
         """A complaint."""

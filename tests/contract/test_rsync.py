@@ -92,9 +92,16 @@ def test_root_needs_no_detour(copying: Copying) -> None:
     assert argv[-2:] == ["./", f"{copying.drive}/"]
 
 
-@pytest.mark.parametrize("links", Links)
-def test_the_policy_for_links_is_one_option(links: Links, copying: Copying) -> None:
-    assert [option for option in copying.argv(links=links) if option in list(Links)] == [links.value]
+@pytest.mark.parametrize(
+    ("links", "options"),
+    [
+        (Links.FOLLOW, ["--copy-links"]),
+        (Links.EXTERNAL, ["--links", "--copy-unsafe-links"]),
+        (Links.KEEP, ["--links"]),
+    ],
+)
+def test_the_policy_for_links_is_in_the_options(links: Links, options: list[str], copying: Copying) -> None:
+    assert [word for word in copying.argv(links=links) if word.startswith("--") and "links" in word] == options
 
 
 @pytest.mark.parametrize(
@@ -132,6 +139,11 @@ def test_progress_is_told_with_the_file_at_hand(copying: Copying) -> None:
 def test_progress_is_not_told_more_often_than_people_read(copying: Copying) -> None:
     copying.said(code=0, out=b"".join(b"  %d  50%%  1GB/s  0:00:00 (xfr#7, to-chk=1/11)\r" % n for n in range(1000)))
     assert 1 <= len(copying.progress) < 20
+
+
+@pytest.mark.parametrize("line", [b'skipping non-regular file "d/x\\#012"', b"skipping directory d/x\\#012"])
+def test_what_became_something_that_is_not_copied_is_not_passed_over(line: bytes, copying: Copying) -> None:
+    assert copying.said(out=line + b"\n", code=0).vanished == (b"d/x\n",)
 
 
 def test_a_name_that_looks_like_a_statistic_is_a_name(copying: Copying) -> None:
