@@ -2,15 +2,8 @@
 
 By directory descriptors, one open for each level, so that nothing that is renamed meanwhile leads elsewhere; what is
 held is the names of the directories on the way down. `walk_master` must run as the master's owner (see
-`flashback.backup.reader`): it follows links, and must not see what the owner cannot.
-
-Two files in a directory keep its other contents out of the backup, exclusion rules or not (both are ignored in the
-master's own directory, where they would empty the backup, with a remark):
-
-- `CACHEDIR.TAG`, an ordinary file that begins with the signature of https://bford.info/cachedir/ (as tar does with
-  --exclude-caches): the directory and the tag are backed up, the rest is as if excluded;
-- `.nobackup`, of any kind and content (as borg does with --exclude-if-present .nobackup --keep-exclude-tags): the same.
-  Where it is a directory, it is backed up as an empty one.
+`flashback.backup.reader`): it follows links, and must not see what the owner cannot. Files in a directory that keep
+its other contents out: see `flashback.backup.markers`.
 """
 
 from __future__ import annotations
@@ -19,7 +12,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +19,7 @@ from flashback.backup.filter import Filter, Match
 from flashback.backup.incumbent import walk_incumbent
 from flashback.backup.links import LONGEST_CHAIN, leaves
 from flashback.backup.listing import Entry, Item, Kept, Kind
+from flashback.backup.markers import MARKERS, valid
 from flashback.backup.places import (
     ENCODING,
     ENTER,
@@ -44,10 +37,6 @@ from flashback.core.text import number
 
 __all__ = ["Produce", "Said", "walk_incumbent", "walk_master", "walking"]
 
-CACHE_TAG: Final = b"CACHEDIR.TAG"
-CACHE_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
-NO_BACKUP: Final = b".nobackup"
-_MARKERS: Final = frozenset({CACHE_TAG, NO_BACKUP})
 LONGEST_PATH: Final = 4090
 """Bytes. rsync 3.5.0 was seen to copy paths of 4094 bytes and to refuse 4095 (MAXPATHLEN), which leaves a margin."""
 
@@ -293,7 +282,7 @@ class _Master:
         with os.scandir(frame.fd) as entries:
             for entry in entries:
                 name = entry.name.encode(ENCODING, ERRORS)
-                if name in _MARKERS:
+                if name in MARKERS:
                     markers.append(name)
                 # What no rule meets as a directory none meets as a file: only the others are looked at more closely.
                 if judge_directory(name) is not None and not (links_wait and entry.is_symlink()):
@@ -306,13 +295,14 @@ class _Master:
 
     def _unmarked(self, frame: Frame, names: list[bytes], markers: list[bytes]) -> list[bytes]:
         """What remains of a directory's names in view of its markers."""
-        for marker in sorted(markers):
-            if marker == NO_BACKUP or _is_cache_tag(frame.fd):
-                if frame.parent is not None:
-                    frame.marked = True
-                    return [name for name in names if name == marker]
-                self._kept(RemarkKind.GENERAL, marker, "is ignored in the master's own directory")
-        return names
+        marker = valid(frame.fd, markers)
+        if marker is None:
+            return names
+        if frame.parent is None:
+            self._kept(RemarkKind.GENERAL, marker, "is ignored in the master's own directory")
+            return names
+        frame.marked = True
+        return [name for name in names if name == marker]
 
     def _failed(self, path: bytes, problem: OSError) -> Kept:
         kind = RemarkKind.VANISHED if problem.errno in {errno.ENOENT, errno.ENOTDIR} else RemarkKind.UNREADABLE
@@ -340,14 +330,3 @@ def _out(frame: Frame, name: bytes, kind: Kind) -> bool:
 def _readable(fd: int, name: bytes) -> bool:
     """Asked only about files that belong to somebody else, or whose mode forbids their owner to read them."""
     return os.access(name, os.R_OK, dir_fd=fd, effective_ids=True)
-
-
-def _is_cache_tag(directory: int) -> bool:
-    with suppress(OSError):
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        tag = os.open(CACHE_TAG, flags, dir_fd=directory)
-        try:
-            return stat.S_ISREG(os.fstat(tag).st_mode) and os.read(tag, len(CACHE_SIGNATURE)) == CACHE_SIGNATURE
-        finally:
-            os.close(tag)
-    return False

@@ -10,7 +10,8 @@ import pytest
 
 from flashback.backup.filter import Filter
 from flashback.backup.listing import Entry, Kept, Kind, order
-from flashback.backup.walk import CACHE_SIGNATURE, walk_incumbent, walk_master
+from flashback.backup.markers import CACHE_SIGNATURE
+from flashback.backup.walk import walk_incumbent, walk_master
 from flashback.config.values import Rule, Symlinks
 from flashback.core.events import RemarkKind
 
