@@ -165,6 +165,7 @@ def test_a_directory_is_told(tmp_path) -> None:
 
 def test_a_pipe_is_taken_whatever_its_mode() -> None:
     reading, writing = os.pipe()
+    os.fchmod(reading, 0o666)
     with open(writing, "wb") as pipe:
         pipe.write(b"x\n")
     assert read_passphrase(f"/dev/fd/{reading}").reveal() == b"x"

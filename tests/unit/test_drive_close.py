@@ -9,7 +9,7 @@ import pytest
 from flashback.core.errors import DriveError, DriveState, Locked, StillHeld
 from flashback.core.locks import locked
 from flashback.drive.close import close_drive
-from flashback.tools import block
+from flashback.tools import block, cryptsetup
 from tests.unit.drives import GREEN, OTHER, RED, VOLUME, FakeKernel, a_context
 
 BOTH = [RED, GREEN]
@@ -79,6 +79,12 @@ def test_a_drive_that_was_pulled_while_open_is_put_away_and_told_as_gone(left_op
 def test_a_drive_in_use_names_who_is_in_the_way(left_open, close) -> None:
     left_open.busy = True
     with pytest.raises(StillHeld, match=r"vim \(process 7\)"):
+        close()
+
+
+def test_a_mapping_that_stays_although_closing_succeeded_is_not_called_safe(left_open, close, monkeypatch) -> None:
+    monkeypatch.setattr(cryptsetup, "close", lambda _run, _mapping: None)
+    with pytest.raises(StillHeld, match="luks-by-hand"):
         close()
 
 
