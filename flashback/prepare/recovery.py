@@ -61,11 +61,22 @@ def refuse_existing(file: Path) -> None:
 
 
 def save(file: Path, text: str) -> None:
-    """Write the page to a new file that only its owner may read. Raises `UsageError` when there is one already."""
+    """Write the page to a new file that only its owner may read.
+
+    Raises `UsageError` when there is one already, or when it cannot be written.
+    """
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     except FileExistsError:
         raise UsageError(f"{file} exists already", hint="name a new file for the recovery key") from None
-    with open(descriptor, "w", encoding="utf-8") as out:
-        os.fchmod(descriptor, 0o600)
-        out.write(text)
+    except OSError as problem:
+        raise UsageError(f"{file} cannot be written: {problem.strerror}", hint="name another file") from problem
+    try:
+        with open(descriptor, "w", encoding="utf-8") as out:
+            os.fchmod(descriptor, 0o600)
+            out.write(text)
+            out.flush()
+            os.fsync(descriptor)
+    except OSError as problem:
+        file.unlink(missing_ok=True)
+        raise UsageError(f"{file} cannot be written: {problem.strerror}", hint="name another file") from problem
