@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import stat
@@ -90,6 +91,29 @@ def test_what_is_there_is_not_overwritten(tmp_path, check, kind) -> None:
 def test_a_directory_that_is_not_there_is_told_before_anything_is_erased(tmp_path) -> None:
     with pytest.raises(UsageError, match="there is no directory"):
         recovery.refuse_existing(tmp_path / "nowhere/key.txt")
+
+
+def full(_descriptor: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError, match="No space left on device"):
+        recovery.save(tmp_path / "key.txt", "page\n")
+
+
+def test_half_a_file_is_not_left_behind(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError):
+        recovery.save(tmp_path / "key.txt", "page\n")
+    assert not (tmp_path / "key.txt").exists()
+
+
+def test_a_folder_that_is_no_folder_is_told(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="cannot be written"):
+        recovery.save(tmp_path / "file/key.txt", "page\n")
 
 
 def test_a_new_file_in_a_directory_is_fine(tmp_path) -> None:
