@@ -22,7 +22,26 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexi
 
 letters = st.sampled_from([b"a", b"b", b"a", b"b", b"c", b"A", b"7"])
 oddities = st.sampled_from(
-    [b"*", b"?", b"[", b"]", b"\\", b"!", b"^", b"-", b"\n", b" ", b"#", b"+", b".", b"\xff", b"\xc3\xa9", b":", b";", b"~"]
+    [
+        b"*",
+        b"?",
+        b"[",
+        b"]",
+        b"\\",
+        b"!",
+        b"^",
+        b"-",
+        b"\n",
+        b" ",
+        b"#",
+        b"+",
+        b".",
+        b"\xff",
+        b"\xc3\xa9",
+        b":",
+        b";",
+        b"~",
+    ]
 )
 names = st.lists(st.one_of(letters, letters, oddities), min_size=1, max_size=4).map(b"".join)
 names = names.filter(lambda name: name not in {b".", b".."})
@@ -36,14 +55,18 @@ brackets = st.builds(
         st.one_of(
             letters,
             oddities,
-            st.sampled_from([b"a-c", b"[:alpha:]", b"[:upper:]", b"[:punct:]", b"[:space:]", b"[:bad:]", b"[:", b":]", b"/"]),
+            st.sampled_from(
+                [b"a-c", b"[:alpha:]", b"[:upper:]", b"[:punct:]", b"[:space:]", b"[:bad:]", b"[:", b":]", b"/"]
+            ),
             st.sampled_from([b"\\]", b"\\-", b"+--", b"[-a", b"\\a-\\c", b"[:digit:]", b"[:cntrl:]", b"[:print:]"]),
         ),
         min_size=0,
         max_size=4,
     ),
 )
-wildcards = st.sampled_from([b"*", b"*", b"**", b"***", b"?", b"/", b"/", b"/**", b"**/", b"/***", b"//", b"\\*", b"\\[", b"\\"])
+wildcards = st.sampled_from(
+    [b"*", b"*", b"**", b"***", b"?", b"/", b"/", b"/**", b"**/", b"/***", b"//", b"\\*", b"\\[", b"\\"]
+)
 fragments = st.one_of(letters, letters, wildcards, wildcards, oddities, brackets)
 invented = st.lists(fragments, min_size=1, max_size=7).map(b"".join)
 
@@ -58,14 +81,20 @@ def taken_from(draw, tree):
         start = draw(st.integers(0, len(text)))
         end = draw(st.integers(start, min(len(text), start + 3)))
         text = text[:start] + draw(fragments) + text[end:]
-    return draw(st.sampled_from([b"", b"", b"/", b"**/"])) + text + draw(st.sampled_from([b"", b"", b"", b"/", b"/***", b"/**", b"*"]))
+    return (
+        draw(st.sampled_from([b"", b"", b"/", b"**/"]))
+        + text
+        + draw(st.sampled_from([b"", b"", b"", b"/", b"/***", b"/**", b"*"]))
+    )
 
 
 @st.composite
 def cases(draw):
     tree = draw(trees)
     patterns = draw(st.lists(st.one_of(taken_from(tree), taken_from(tree), invented), min_size=1, max_size=5))
-    return tree, [Rule(pattern, include=draw(st.sampled_from([False, False, False, True]))) for pattern in patterns if pattern]
+    return tree, [
+        Rule(pattern, include=draw(st.sampled_from([False, False, False, True]))) for pattern in patterns if pattern
+    ]
 
 
 def planted(root, tree):
@@ -92,7 +121,9 @@ def transferred(root, nowhere, rules):
     listed = b"".join((b"+ " if rule.include else b"- ") + rule.pattern + b"\0" for rule in rules)
     argv = ["rsync", "-rn", "--out-format=%n", "-0", "--exclude-from=-", "--", f"{root}/", f"{nowhere}/"]
     answer = subprocess.run(argv, input=listed, capture_output=True, env=ENVIRONMENT, check=True)
-    lines = [re.sub(rb"\\#([0-3][0-7]{2})", lambda m: bytes([int(m[1], 8)]), line) for line in answer.stdout.split(b"\n")]
+    lines = [
+        re.sub(rb"\\#([0-3][0-7]{2})", lambda m: bytes([int(m[1], 8)]), line) for line in answer.stdout.split(b"\n")
+    ]
     return {line.removesuffix(b"/") for line in lines} - {b"", b"."}
 
 
