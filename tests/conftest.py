@@ -6,9 +6,11 @@ loop files (root), `guest` runs in a kernel of its own (tests/vm/uml-run). See C
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,10 @@ HERE = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 IN_GUEST = os.uname().nodename == "uml" or os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
 """Whether this kernel may be used for the guest floor: it is the guest's, or somebody said that ours will do."""
+
+
+GRACE = 3.0
+"""Seconds for what is let go of to go: a loop device lives on while somebody else (udev, lsblk) looks at it."""
 
 
 class RealProcess(BaseException):
@@ -190,14 +196,21 @@ def mounted_btrfs(folder: Path, size: str) -> Iterator[Path]:
 
 
 class Held:
-    """Mounts, device mappings and loop devices: what the kernel holds at one moment."""
+    """Mounts, device mappings and loop devices: what the kernel holds at one moment.
 
-    def __init__(self) -> None:
+    In a kernel of our own that is all of them. Elsewhere others are at work too: only what lies `below` the tests'
+    folder counts, and mappings with a name that Flashback or its tests give.
+    """
+
+    def __init__(self, below: Path = Path("/")) -> None:
         lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
-        self.mounts = [line.split(" ")[4].replace("\\040", " ") for line in lines]
-        names = Path("/sys/block").glob("dm-*/dm/name")
-        self.mappings = {name.read_text("utf-8").strip() for name in names}
-        self.loops = {path.parts[3] for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+        mounts = [line.split(" ")[4].replace("\\040", " ") for line in lines]
+        names = [read_line(path) for path in Path("/sys/block").glob("dm-*/dm/name")]
+        backing = {path.parts[3]: read_line(path) for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+        alone = os.uname().nodename == "uml"
+        self.mounts = [mount for mount in mounts if alone or Path(mount).is_relative_to(below)]
+        self.mappings = {name for name in names if name and (alone or name.startswith(("flashback", "test")))}
+        self.loops = {loop for loop, file in backing.items() if file and (alone or Path(file).is_relative_to(below))}
 
     def more_than(self, before: Held) -> list[str]:
         """What is held now and was not before, in words."""
@@ -217,15 +230,32 @@ class Held:
             subprocess.run(["losetup", "--detach", f"/dev/{each}"], check=False, capture_output=True)
 
 
+def read_line(path: Path) -> str:
+    """The line in a file of sysfs; empty if it has gone meanwhile."""
+    with contextlib.suppress(OSError):
+        return path.read_text("utf-8").strip()
+    return ""
+
+
+@pytest.fixture
+def held(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Held]:
+    """`held()` is what the kernel holds for the tests at this moment."""
+    return lambda: Held(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(autouse=True)
-def nothing_held_afterwards(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_held_afterwards(request: pytest.FixtureRequest, held: Callable[[], Held]) -> Iterator[None]:
     """After each test on real devices nothing of it is mounted, mapped or attached."""
     if floor_of(request.path) not in {"tools", "guest"}:
         yield
         return
-    before = Held()
+    before = held()
     yield
-    after = Held()
+    after = held()
+    until = time.monotonic() + GRACE
+    while after.more_than(before) and time.monotonic() < until:
+        time.sleep(0.02)
+        after = held()
     left = after.more_than(before)
     if left:
         after.release(before)

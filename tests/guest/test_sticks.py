@@ -34,24 +34,28 @@ def test_a_pulled_stick_is_plugged_in_again_for_the_next_test(sticks: list[Stick
 
 
 def test_luks_and_btrfs_of_this_kernel_hold_a_file(
-    stick: Stick, cheap_luks: Callable[..., str], opened: Callable[..., Path], tmp_path: Path
+    stick: Stick,
+    cheap_luks: Callable[..., str],
+    opened: Callable[..., Path],
+    tmp_path: Path,
+    held: Callable[[], Held],
 ) -> None:
     cheap_luks(stick.device)
     run("mkfs.btrfs", "-q", "--csum", "blake2", opened(stick.device))
-    before = Held()
+    before = held()
     run("mount", Path("/dev/mapper") / before.mappings.pop(), tmp_path)
     (tmp_path / "file").write_bytes(b"held")
-    assert Held().more_than(before) == [f"mount {tmp_path}", *[f"mapping {name}" for name in Held().mappings]]
+    assert held().more_than(before) == [f"mount {tmp_path}", *[f"mapping {name}" for name in held().mappings]]
     run("umount", tmp_path)
 
 
-def test_what_a_test_leaves_behind_is_seen_and_released(stick: Stick, tmp_path: Path) -> None:
-    before = Held()
+def test_what_a_test_leaves_behind_is_seen_and_released(stick: Stick, tmp_path: Path, held: Callable[[], Held]) -> None:
+    before = held()
     run("mkfs.btrfs", "-q", stick.device)
     run("mount", stick.device, tmp_path)
-    assert Held().more_than(before) == [f"mount {tmp_path}"]
-    Held().release(before)
-    assert Held().more_than(before) == []
+    assert held().more_than(before) == [f"mount {tmp_path}"]
+    held().release(before)
+    assert held().more_than(before) == []
 
 
 def test_an_image_drive_has_the_size_that_was_asked_for(image_drive: Callable[[int], Path]) -> None:

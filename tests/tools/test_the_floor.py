@@ -17,10 +17,12 @@ def test_several_images_lie_side_by_side(make_btrfs: Callable[[str], Path]) -> N
     assert make_btrfs("120M") != make_btrfs("120M")
 
 
-def test_a_mount_that_is_left_behind_is_seen_and_released(btrfs_image: Path, tmp_path: Path) -> None:
-    before = Held()
+def test_a_mount_that_is_left_behind_is_seen_and_released(
+    btrfs_image: Path, tmp_path: Path, held: Callable[[], Held]
+) -> None:
+    before = held()
     (tmp_path / "left").mkdir()
     run("mount", "--bind", btrfs_image, tmp_path / "left")
-    assert Held().more_than(before) == [f"mount {tmp_path}/left"]
-    Held().release(before)
-    assert Held().more_than(before) == []
+    assert held().more_than(before) == [f"mount {tmp_path}/left"]
+    held().release(before)
+    assert held().more_than(before) == []
