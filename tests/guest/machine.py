@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import run
-from tests.guest.conftest import PASSPHRASE
+import pexpect
+from jsonschema import Draft202012Validator
+
+from tests.conftest import Held, run
+from tests.guest.conftest import PASSPHRASE, Stick, is_scsi_debug, wait_for
+
+HERE = Path(__file__).parents[2]
+SCHEMAS = HERE / "docs/reference/schemas"
+PATIENCE = 240
+"""Seconds until a command counts as hanging."""
+
+COMMAND = (sys.executable, "-m", "flashback")
+CHEAP = """
+import sys
+import flashback.tools.cryptsetup as cryptsetup
+cryptsetup.STANDARD = cryptsetup.PRACTICE
+from flashback.cli import main
+sys.argv[0] = "flashback"
+main()
+"""
+CHEAP_COMMAND = (sys.executable, "-c", CHEAP)
+"""`flashback` with a key derivation that costs nothing; everything else is the real command."""
+
 
 CHEAP_INIT = """
 import sys
@@ -56,36 +78,68 @@ class Machine:
             "FLASHBACK_CONFIG": str(self.config),
             "FLASHBACK_STATE": str(self.state),
             "FLASHBACK_RUNTIME": str(self.runtime),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PYTHONPATH": str(HERE),
             "LC_ALL": "C.UTF-8",
+            "TERM": "xterm",
         }
 
-    def init(self, device: Path, name: str = "red", *, first_run: bool = False) -> None:
-        """Prepare a drive, cheaply."""
-        what = "first-run" if first_run else "no-first-run"
-        argv = [sys.executable, "-c", CHEAP_INIT, str(device), name, str(self.master), PASSPHRASE.decode(), what]
-        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, check=False)
+    def configure(self, text: str) -> None:
+        """Write the configuration, in the place of what is there."""
+        self.config.parent.mkdir(exist_ok=True)
+        self.config.write_text(text, "utf-8")
+
+    def back_up_only(self, master: Path, *more: str) -> None:
+        """A configuration with one master, called documents, and lines that are added to it."""
+        lines = "".join(f"    {line}\n" for line in more)
+        self.configure(f"masters:\n  documents:\n    path: {json.dumps(str(master))}\n{lines}")
+
+    def init(self, device: Path, name: str = "red", *more: str, first_run: bool = False) -> None:
+        """Prepare a drive, with a cheap key derivation."""
+        first = () if first_run else ("--no-first-run",)
+        argv = ("init", str(device), "--name", name, "--master", str(self.master), "--erase", "--no-recovery-key")
+        done = self.flashback(*argv, "--passphrase-file", str(self.secret), *first, *more, command=CHEAP_COMMAND)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    def start(self, *argv: str, **more: Any) -> subprocess.Popen[str]:
+    def start(self, *argv: str, command: tuple[str, ...] = COMMAND, **more: Any) -> subprocess.Popen[str]:
         """Begin a command and return at once."""
-        command = [sys.executable, "-m", "flashback", *argv]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, env=self.environment, **(pipes | more))
+        return subprocess.Popen([*command, *argv], env=self.environment, **(pipes | more))
 
-    def flashback(self, *argv: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    def flashback(
+        self, *argv: str, given: str | None = None, command: tuple[str, ...] = COMMAND
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        command = [sys.executable, "-m", "flashback", *argv]
         return subprocess.run(
-            command, env=self.environment, input=given or "", capture_output=True, text=True, check=False, timeout=250
+            [*command, *argv],
+            env=self.environment,
+            input=given or "",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
 
-    def run(self, *argv: str, code: int = 0) -> dict[str, Any]:
-        """`flashback run --json` with the passphrase file; the last event, after its exit code was looked at."""
-        done = self.flashback("run", "--json", "--passphrase-file", str(self.secret), *argv)
+    def events(self, *argv: str, code: int = 0, secret: Path | None = None) -> list[dict[str, Any]]:
+        """`flashback run --json` with the passphrase file: all its events, after its exit code was looked at."""
+        done = self.flashback("run", "--json", "--passphrase-file", str(secret or self.secret), *argv)
         assert done.returncode == code, done.stdout + done.stderr
-        last: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return last
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def run(self, *argv: str, code: int = 0) -> dict[str, Any]:
+        """The same; the last event."""
+        return self.events(*argv, code=code)[-1]
+
+    @contextmanager
+    def at_terminal(self, *argv: str, command: tuple[str, ...] = COMMAND) -> Iterator[pexpect.spawn]:
+        """A command on a terminal, for somebody who types."""
+        words = [*command[1:], *argv]
+        child = pexpect.spawn(
+            command[0], words, env=self.environment, timeout=60, encoding="utf-8", dimensions=(40, 200)
+        )
+        try:
+            yield child
+        finally:
+            child.close(force=True)
 
     @contextmanager
     def opened(self, device: Path, *, read_only: bool = True) -> Iterator[Path]:
@@ -93,7 +147,8 @@ class Machine:
         volume = luks_on(device)
         folder = self.home / "by-hand"
         folder.mkdir(exist_ok=True)
-        run("cryptsetup", "open", *(["--readonly"] if read_only else []), "--key-file=-", volume, "by-hand", given=PASSPHRASE)
+        options = ("--readonly",) if read_only else ()
+        run("cryptsetup", "open", *options, "--key-file=-", volume, "by-hand", given=PASSPHRASE)
         try:
             run("mount", "-o", "ro" if read_only else "rw", "/dev/mapper/by-hand", folder)
             try:
@@ -102,6 +157,42 @@ class Machine:
                 run("umount", folder)
         finally:
             run("cryptsetup", "close", "by-hand")
+
+
+class PreparedDrive:
+    """A drive that was initialised once and is copied onto a stick, with this machine's memory of it, when wanted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.image = folder / "drive.img"
+        self.state = folder / "state"
+
+    def make(self, machine: Machine, stick: Stick, *, name: str = "red") -> None:
+        """Prepare it on `stick` and keep a copy."""
+        machine.init(stick.device, name)
+        run("dd", f"if={stick.device}", f"of={self.image}", "bs=1M", "conv=sparse", "status=none")
+        shutil.copytree(machine.state, self.state)
+
+    def onto(self, machine: Machine, *sticks: Stick) -> Path:
+        """Write it onto blank sticks and into the machine's state; return the first stick's device."""
+        if not machine.state.exists():
+            shutil.copytree(self.state, machine.state)
+        if not machine.config.exists():
+            machine.back_up_only(machine.master)
+        for stick in sticks:
+            run("dd", f"if={self.image}", f"of={stick.device}", "bs=1M", "conv=sparse,fsync", "status=none")
+            run("blockdev", "--rereadpt", stick.device)
+        run("udevadm", "settle")
+        wait_for(lambda: all(luks_on(stick.device) != stick.device for stick in sticks), "the partitions")
+        return sticks[0].device
+
+
+def blank_sticks() -> list[Stick]:
+    """All sticks, blank: for fixtures that live longer than one test."""
+    hosts = sorted(Path("/sys/class/scsi_host").iterdir(), key=lambda path: int(path.name[4:]))
+    made = [Stick(path.name) for path in hosts if is_scsi_debug(path.name)]
+    for stick in made:
+        stick.wipe()
+    return made
 
 
 def luks_on(device: Path) -> Path:
@@ -117,3 +208,29 @@ def equal(master: Path, copy: Path, *options: str) -> str:
     return run("rsync", "-aHAXni", "--delete", "--checksum", *options, f"{master}/", f"{copy}/")
 
 
+def sectors_written(device: Path) -> int:
+    """The kernel's count of what was written to a disk (Documentation/block/stat.rst, field 7), in 512 bytes."""
+    return int(Path(f"/sys/block/{device.name}/stat").read_text("ascii").split()[6])
+
+
+def invalid(events: list[dict[str, Any]], schema: str) -> list[str]:
+    """What is not as the published schema says, in words."""
+    validator = Draft202012Validator(json.loads((SCHEMAS / schema).read_text("utf-8")))
+    return [f"{event}: {problem.message}" for event in events for problem in validator.iter_errors(event)]
+
+
+def is_held() -> list[str]:
+    """Mappings and mounts of theirs, at this moment, that a test of the command could have left."""
+    held = Held()
+    return [*sorted(held.mappings), *(each for each in held.mounts if "/run/mnt/" in each or each.endswith("/by-hand"))]
+
+
+def until(child: subprocess.Popen[str], word: str) -> list[str]:
+    """Read the command's lines up to the first that holds `word`. Fails when it ends without."""
+    lines: list[str] = []
+    assert child.stdout is not None
+    for line in child.stdout:
+        lines.append(line)
+        if word in line:
+            return lines
+    raise AssertionError(f"{word!r} was not said: {lines}")
