@@ -42,7 +42,7 @@ clean:  ## remove what was made here: .venv, caches, build output
 
 needs:
 	@PYTHON=$(PYTHON) tests/vm/install-needs
-	@$(MAKE) --no-print-directory .venv/ready
+	@$(MAKE) --no-print-directory -s .venv/ready
 
 # The pip that an old Python brings does not know --group.
 .venv/ready: pyproject.toml flashback/__init__.py
