@@ -63,10 +63,10 @@ MANAGERS: Final = {
 VERSIONS: Final = {
     "cryptsetup": (("cryptsetup", "--version"), (2, 3)),
     "btrfs": (("btrfs", "--version"), (5, 4)),
-    "rsync": (("rsync", "--version"), (3, 2, 3)),
+    "rsync": (("rsync", "--version"), (3, 2, 5)),
 }
 """Oldest versions: LUKS2 with labels and tokens as used here; blake2 checksums (btrfs-progs 5.4, kernel 5.5);
-`--secluded-args` and nanosecond comparison without surprises (rsync 3.2.3)."""
+`--trust-sender` (rsync 3.2.5)."""
 
 
 def examine_machine(run: Runner, paths: Paths, *, config_problem: Callable[[], FlashbackError | None]) -> list[Finding]:
