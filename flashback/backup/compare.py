@@ -94,7 +94,6 @@ class Comparison:
         self._incumbent = iter(incumbent)
         self._new: Item | None = None
         self._old: Entry | None = None
-        self._new_key = self._old_key = b""
         self._links = _Links()
         self.root: Inode | None = None
         self.unchanged = Count()
@@ -104,29 +103,31 @@ class Comparison:
         """Every difference: in the order of the listings, then those of hard-linked files. Can be read once."""
         self._next_new()
         self._next_old()
+        if isinstance(self._new, Entry) and not self._new.path:
+            self.root = (self._new.dev, self._new.ino)
         steps = 0
         while self._new is not None or self._old is not None:
             steps += 1
             if steps % WATCHED_EVERY == 0:
                 watch()
-            change = self._step()
-            if change is not None:
+            if (change := self._step()) is not None:
                 yield change
         yield from self._links.changes(self.unchanged)
 
     def _step(self) -> Change | None:
         """Take one path from either stream, or from both."""
         new, old = self._new, self._old
-        if new is None or (old is not None and self._old_key < self._new_key):
+        if new is None:
             return self._only_on_drive(old) if old is not None else None
-        if type(new) is Kept:
-            self._keep(self._new_key)
-            self._next_new()
+        if old is not None and new.path != old.path and order(old.path) < order(new.path):
+            return self._only_on_drive(old)
+        self._next_new()
+        if isinstance(new, Kept):
+            self._keep(new.path)
             return None
-        assert isinstance(new, Entry)  # noqa: S101 - for the type checker: an item is one or the other
-        if old is None or self._new_key < self._old_key:
-            self._next_new()
+        if old is None or new.path != old.path:
             return self._only_in_master(new)
+        self._next_old()
         return self._in_both(new, old)
 
     def _only_in_master(self, new: Entry) -> Change | None:
@@ -137,14 +138,7 @@ class Comparison:
 
     def _in_both(self, new: Entry, old: Entry) -> Change | None:
         what = difference(new, old)
-        key = self._old_key
-        self._next_new()
-        self._next_old()
-        gone = None
-        if what is What.REPLACE:
-            gone = Count()
-            gone.add(old)
-            self._consume_below(key, gone)
+        gone = self._all_of(old) if what is What.REPLACE else None
         if (new.nlink > 1 or old.nlink > 1) and new.kind is not Kind.DIRECTORY:
             self._links.add(new, old, what, gone)
             return None
@@ -155,41 +149,35 @@ class Comparison:
 
     def _only_on_drive(self, old: Entry) -> Change | None:
         """One deletion for a whole directory; a directory above something the master names (and keeps) stays."""
-        key = self._old_key
         self._next_old()
-        if self._new is not None and self._new_key.startswith(_below(key)):
+        if self._new is not None and self._new.path.startswith(_below(old.path)):
             return None
-        gone = Count()
-        gone.add(old)
-        if old.kind is Kind.DIRECTORY:
-            self._consume_below(key, gone)
-        return Change(old.path, What.DELETE, None, old, gone)
+        return Change(old.path, What.DELETE, None, old, self._all_of(old))
 
-    def _consume_below(self, key: bytes, count: Count) -> None:
-        prefix = _below(key)
-        while self._old is not None and self._old_key.startswith(prefix):
+    def _all_of(self, old: Entry) -> Count:
+        """Count `old` and take all that the drive has below it."""
+        count = Count()
+        count.add(old)
+        prefix = _below(old.path)
+        while self._old is not None and self._old.path.startswith(prefix):
             count.add(self._old)
             self._next_old()
+        return count
 
-    def _keep(self, key: bytes) -> None:
-        """Pass over what the drive has at `key` and below."""
-        prefix = _below(key)
-        while self._old is not None and (self._old_key == key or self._old_key.startswith(prefix)):
+    def _keep(self, path: bytes) -> None:
+        """Pass over what the drive has at `path` and below."""
+        prefix = _below(path)
+        while self._old is not None and (self._old.path == path or self._old.path.startswith(prefix)):
             if self._old.nlink > 1 and self._old.kind is not Kind.DIRECTORY:
                 self._links.keep(self._old)
             self._next_old()
 
     def _next_new(self) -> None:
-        self._new = new = next(self._master, None)
-        if new is not None:
-            self._new_key = order(new.path)
-            if not self._new_key and isinstance(new, Entry):
-                self.root = (new.dev, new.ino)
+        self._new = next(self._master, None)
 
     def _next_old(self) -> None:
         self._old = old = next(self._incumbent, None)
         if old is not None:
-            self._old_key = order(old.path)
             self.on_drive.add(old)
 
 
@@ -198,9 +186,9 @@ def compare(master: Iterable[Item], incumbent: Iterable[Entry]) -> Comparison:
     return Comparison(master, incumbent)
 
 
-def _below(key: bytes) -> bytes:
-    """What the keys of everything below a directory begin with."""
-    return key + b"\0" if key else b""
+def _below(path: bytes) -> bytes:
+    """What the paths of everything below a directory begin with."""
+    return path + b"/" if path else b""
 
 
 class _Member(msgspec.Struct):
