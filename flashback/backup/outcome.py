@@ -19,7 +19,7 @@ def finished(report: Report, session: Session, *, begun: datetime, ended: dateti
     known, plan = session.candidate.known, report.plan
     code = exit_code(report)
     return Finished(
-        result=str(result(report, nothing=plan is not None and plan.is_empty)),
+        result=str(result(report, nothing=dry_run or (plan is not None and plan.is_empty))),
         exit_code=code,
         drive=known.name,
         drive_state=session.state,
@@ -53,7 +53,7 @@ def facts(
         "begun": rfc3339(begun),
         "ended": rfc3339(ended),
         "seconds": round(report.seconds, 1),
-        "masters": _masters(report),
+        "masters": _masters(report, dry_run=dry_run),
         "bytes_copied": sum(copied.bytes_copied for copied in report.copies.values()),
         "bytes_written": session.bytes_written,
         "sync_seconds": round(report.sync_seconds, 1),
@@ -65,17 +65,19 @@ def facts(
         "scrub": report.scrub.as_json() if report.scrub is not None else None,
     }
     if report.plan is not None:
-        space = report.plan.space
+        space = report.space_after or report.plan.space
         found["space"] = {"size": space.size, "free": space.free_estimate}
     return found
 
 
-def _masters(report: Report) -> dict[str, dict[str, Any]]:
+def _masters(report: Report, *, dry_run: bool) -> dict[str, dict[str, Any]]:
     if report.plan is None:
         return {}
     found = {}
     for each in report.plan.masters:
         name = each.master.name
+        if name not in report.completed and not dry_run:
+            continue  # what was planned and not brought to its end is not to be read as done
         counts = {key: value for key, value in each.changes.as_json().items() if key != "largest"}
         unread = len([remark for remark in report.unread if remark.master == name])
         found[name] = {**counts, "snapshot": report.snapshots.get(name), "unread": unread}
@@ -91,12 +93,14 @@ def master_counts(report: Report) -> tuple[MasterCounts, ...]:
 
 def _counts(report: Report, name: str, counts: dict[str, Any]) -> MasterCounts:
     completed = report.completed.get(name)
+    if completed is None:
+        return MasterCounts(master=name)
     known = {
         key: counts[key] for key in MasterCounts.__slots__ if key.startswith(("files_", "bytes_")) and key in counts
     }
     return MasterCounts(
         master=name,
-        completed=parse_rfc3339(completed) if completed else None,
+        completed=parse_rfc3339(completed),
         unread=len([remark for remark in report.unread if remark.master == name]),
         **known,
     )

@@ -9,21 +9,16 @@ import sys
 
 import typer
 
-from flashback.cli import config, doctor, init, look, practice, run
+from flashback.cli import config, doctor, front, init, look, practice, run
 
-EPILOG = """Examples:
-
-  flashback doctor                  is everything here that is needed?
-
-  flashback practice                a rehearsal on throw-away drives
-
-  sudo flashback init /dev/sdb      prepare a drive; everything on it is erased
-
-  sudo flashback run                back up to the drive that is plugged in
-
-  flashback status                  the rotation at a glance
-
-Exit codes and JSON: docs/reference."""
+EPILOG = front.examples(
+    ("flashback doctor", "is everything here that is needed?"),
+    ("sudo flashback practice", "a rehearsal on throw-away drives"),
+    ("sudo flashback init /dev/sdb", "make a drive of a stick; everything on it is erased"),
+    ("sudo flashback run", "back up to the drive that is plugged in"),
+    ("flashback status", "the rotation at a glance"),
+    then="Exit codes, JSON and the rest: docs/",
+)
 
 app = typer.Typer(
     name="flashback",

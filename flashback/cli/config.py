@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     from flashback.app import App
 
 
-EPILOG = """Examples:
-
-  flashback config check
-
-  flashback config show --json"""
+EPILOG = front.examples(
+    ("flashback config check", "every finding with its line and column"),
+    ("flashback config show", "every setting as it is in force, the defaults included"),
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 MARKS = {"good": "✓", "note": "·", "missing": "✗"}
 
 
-EPILOG = """Examples:
-
-  flashback doctor
-
-  sudo flashback doctor --json"""
+EPILOG = front.examples(
+    ("flashback doctor", "programs, kernel, configuration, and what brings the missing ones"),
+    ("flashback doctor --json", "for scripts; exit code 6 when something is missing"),
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -26,6 +26,12 @@ PassphraseFile = Annotated[
 Drive = Annotated[str | None, typer.Argument(metavar="[DRIVE]", help="A drive's name, LUKS UUID or device.")]
 
 
+def examples(*rows: tuple[str, str], then: str = "") -> str:
+    """Return an epilogue for --help: commands with what they are for, in lines that click does not wrap anew."""
+    lines = [line for command, what in rows for line in (f"  {command}", f"      {what}")]
+    return "\b\n" + "\n".join(["Examples:", *lines]) + (f"\n\n{then}" if then else "")
+
+
 def enter(
     work: Callable[[App], int],
     *,
@@ -51,6 +57,8 @@ def enter(
         code = explain(error, app)
     except typer.Exit:
         raise
+    except BrokenPipeError:
+        code = _nobody_listens()
     except Exception as error:  # noqa: BLE001 - the front door: what nobody expected is told as such
         code = explain(error, app)
     except KeyboardInterrupt:
@@ -58,6 +66,15 @@ def enter(
 
         code = explain(Interrupted(SIGINT), app)
     raise typer.Exit(code)
+
+
+def _nobody_listens() -> int:
+    """Whoever read our answer has gone (`| head`): end without a word, as other programs do."""
+    import os
+    from signal import SIGPIPE
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 128 + SIGPIPE
 
 
 def explain(error: BaseException, app: App) -> int:
@@ -95,8 +112,8 @@ def teller(app: App) -> Teller:
 
 
 def say(text: str) -> None:
-    """Print to standard output."""
-    print(text)  # noqa: T201 - the one place where a command answers
+    """Print to standard output; what is not UTF-8 in a name goes out as the bytes it was."""
+    print(text, flush=True)  # noqa: T201 - the one place where a command answers
 
 
 def width() -> int | None:

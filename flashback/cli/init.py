@@ -12,14 +12,15 @@ from flashback.cli import front
 if TYPE_CHECKING:
     from flashback.app import App
 
-EPILOG = """Examples:
-
-  flashback init /dev/sdb                    asks what it needs to know; `lsblk` shows which device it is
-
-  flashback init /dev/sdb --dry-run          what would be done?
-
-  flashback init /dev/sdb --name red --master /home/alice/Documents --erase \\
-      --passphrase-file secret.txt --recovery-key-file paper.txt         for scripts"""
+EPILOG = front.examples(
+    ("lsblk", "which device is it?"),
+    ("sudo flashback init /dev/sdb", "asks what it needs to know"),
+    ("sudo flashback init /dev/sdb --dry-run", "what would be done?"),
+    (
+        "sudo flashback init /dev/sdb --name red --erase --passphrase-file secret --recovery-key-file paper.txt",
+        "for scripts; with --master DIRECTORY where there is no configuration yet",
+    ),
+)
 
 
 Device = Annotated[str, typer.Argument(metavar="DEVICE", help="The disk or partition; EVERYTHING on it is erased.")]
@@ -78,7 +79,7 @@ def init(
         options = InitOptions(given, recovery_key_file, not no_first_run, dry_run)
         with front.teller(app) as tell, app.ledger() as ledger:
             context = app.context(tell)
-            show = front.say if not json else _show_nothing
+            show = None if json else front.say
             return initialise(context, ledger, device, options, config=app.config, show=show)
 
     front.enter(
@@ -90,7 +91,3 @@ def init(
         quiet=quiet,
         passphrase_file=passphrase_file,
     )
-
-
-def _show_nothing(_text: str) -> None:
-    """With --json a recovery key goes to --recovery-key-file only: standard output is often kept in a log."""

@@ -12,20 +12,17 @@ if TYPE_CHECKING:
     from flashback.app import App
     from flashback.config.values import Config
 
-STATUS_EPILOG = """Examples:
-
-  flashback status
-
-  flashback status --check || echo "a drive is overdue"
-
-  flashback status --json | jq '.drives[] | {name, state, last_complete}'"""
+STATUS_EPILOG = front.examples(
+    ("flashback status", "every drive with its age and room, the drives in the safe too"),
+    ("flashback status --check || echo a drive is overdue", "for scripts"),
+    ("flashback status --json | jq .next", "which drive comes next, and why"),
+)
 
 
-SNAPSHOTS_EPILOG = """Examples:
-
-  flashback snapshots           of all drives
-
-  flashback snapshots red --json"""
+SNAPSHOTS_EPILOG = front.examples(
+    ("flashback snapshots", "of all drives"),
+    ("flashback snapshots red --json", "of one, for scripts"),
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from flashback.app import App
 
 
-EPILOG = """Examples:
-
-  sudo flashback practice
-
-  sudo flashback practice /var/tmp/rehearsal --keep"""
+EPILOG = front.examples(
+    ("sudo flashback practice", "takes about a minute"),
+    ("sudo flashback practice /var/tmp/rehearsal --keep", "and leaves the files there to look at"),
+)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -13,24 +13,19 @@ if TYPE_CHECKING:
 
     from flashback.app import App
 
-RUN_EPILOG = """Examples:
-
-  flashback run                             the drive that is plugged in; without one: wait for it
-
-  flashback run red --scrub                 and read everything back afterwards
-
-  flashback run red --dry-run               what would be copied and deleted? Nothing is written
-
-  flashback run red --passphrase-file - --json < secret      for scripts
-
-  flashback run red --allow empty-master    yes, this master is meant to be empty"""
+RUN_EPILOG = front.examples(
+    ("sudo flashback run", "the drive that is plugged in; without one: wait for it"),
+    ("sudo flashback run red --scrub", "and read everything back afterwards"),
+    ("sudo flashback run red --dry-run", "what would be copied and deleted? Nothing is written"),
+    ("sudo flashback run red --passphrase-file - --json < secret", "for scripts"),
+    ("sudo flashback run red --allow empty-master", "yes, this master is meant to be empty"),
+)
 
 
-CLOSE_EPILOG = """Examples:
-
-  flashback close           the drive that is open
-
-  flashback close red"""
+CLOSE_EPILOG = front.examples(
+    ("sudo flashback close", "the drive that is open"),
+    ("sudo flashback close red", "this one, and no other"),
+)
 
 
 def add_to(app: typer.Typer) -> None:

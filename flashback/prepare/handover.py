@@ -19,9 +19,12 @@ PRINT: Final = "print"
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """Where the key goes: to `file` alone, or else to `show`; then `asker`, if any, is asked where else."""
+    """Where the key goes: to `file` alone, or else to `show`; then `asker`, if any, is asked where else.
 
-    show: Callable[[str], None]
+    Without `show` (a script that wants JSON) only a file will do.
+    """
+
+    show: Callable[[str], None] | None
     file: Path | None = None
     asker: Ask | None = None
 
@@ -32,13 +35,24 @@ class Handover:
 
     def give(self, run: Runner, page: str) -> None:
         """Give the page away."""
+        show = self.show or _say_nothing
         if self.file is not None:
-            recovery.save(self.file, page)
-            self.show(f"The recovery key is in {self.file}. Keep it away from the drive.")
-            return
-        self.show("\nWrite this down and keep it away from the drive. It is not shown again.\n\n" + page)
+            try:
+                recovery.save(self.file, page)
+            except FlashbackError as problem:
+                if self.show is None:
+                    raise
+                show(f"The recovery key could not be saved: {problem.what}.")
+            else:
+                show(f"The recovery key is in {self.file}. Keep it away from the drive.")
+                return
+        show("\nWrite this down and keep it away from the drive. It is not shown again.\n\n" + page)
         if self.asker is not None:
             _keep_elsewhere(run, self.asker, page)
+
+
+def _say_nothing(_text: str) -> None:
+    """Standard output belongs to JSON, and is often kept in a log."""
 
 
 def _keep_elsewhere(run: Runner, asker: Ask, page: str) -> None:

@@ -16,6 +16,7 @@ from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
 from flashback.core.text import rfc3339
+from flashback.drive.leftover import put_away_on
 from flashback.drive.recognise import Candidate, by_name
 from flashback.prepare import recovery
 from flashback.prepare.examine import examine
@@ -61,7 +62,7 @@ def initialise(
     options: InitOptions,
     *,
     config: Callable[[], Config],
-    show: Callable[[str], None],
+    show: Callable[[str], None] | None,
 ) -> int:
     """Prepare `device` and make the first run; tell it all, return the exit code.
 
@@ -69,6 +70,7 @@ def initialise(
     `DriveError` before anything was changed.
     """
     drives = ledger.drives()
+    put_away_on(context, device)
     examined = examine(context.run, device, drives)
     configured = context.paths.config.exists()
     if configured:
