@@ -10,8 +10,9 @@ from flashback.core.command import Runner
 from flashback.core.errors import NotFinished, UsageError
 from flashback.core.text import shown, size
 from flashback.drive.recognise import block_device, named
+from flashback.prepare.refusal import why_not
 from flashback.rotation.values import KnownDrive
-from flashback.tools import block
+from flashback.tools import block, partition
 
 SMALLEST: Final = 256 * 1024 * 1024
 """Btrfs needs 109 MiB and LUKS2 16 MiB; below this nothing worth while would be left (LINUX: mkfs.btrfs sizes)."""
@@ -65,7 +66,7 @@ def examine(run: Runner, path: str, known: Sequence[KnownDrive]) -> Examined:
     device = block.find(devices, real)
     if device is None:
         raise UsageError(f"{shown(path)} is not a disk or partition that lsblk knows")
-    if reasons := block.why_not(device, devices):
+    if reasons := why_not(device, devices):
         raise UsageError(
             f"{shown(path)} is in use: {'; '.join(reasons)}",
             hint="nothing was changed. If it is the right device, put away what uses it first",
@@ -84,7 +85,7 @@ def examine(run: Runner, path: str, known: Sequence[KnownDrive]) -> Examined:
 def _contents(run: Runner, device: block.BlockDevice) -> tuple[str, ...]:
     named_parts = {each.path: each for each in block.walk((device,))}
     lines = []
-    for found in block.contents(run, device.path):
+    for found in partition.contents(run, device.path):
         part = named_parts.get(found.device)
         label = f' "{shown(part.label)}"' if part and part.label else ""
         room = f", {size(part.size)}" if part and part.path != device.path else ""

@@ -27,7 +27,7 @@ from flashback.prepare.readme import readme
 from flashback.prepare.request import InitRequest
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, Standing
-from flashback.tools import block, btrfs, cryptsetup, mount
+from flashback.tools import block, btrfs, cryptsetup, mount, partition
 
 LABEL: Final = "Backup"
 BALLAST_SHARE: Final = 1000
@@ -87,7 +87,7 @@ def _volume(context: Context, request: InitRequest) -> str:
     if not request.partitions:
         return device
     with _step(context, Step.PARTITION, device):
-        return block.partition(context.run, device, name=request.label)
+        return partition.partition(context.run, device, name=request.label)
 
 
 def _format(context: Context, request: InitRequest, volume: str) -> KnownDrive:

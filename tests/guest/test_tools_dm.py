@@ -12,7 +12,8 @@ import pytest
 from flashback.core.command import Programs
 from flashback.core.errors import DriveError, FlashbackError, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
-from flashback.tools import block, btrfs, cryptsetup, mount, udev
+from flashback.prepare.refusal import why_not
+from flashback.tools import block, btrfs, cryptsetup, mount, partition, udev
 from tests.conftest import run
 from tests.guest.conftest import PASSPHRASE, Stick, wait_for
 
@@ -44,7 +45,7 @@ def find(programs: Programs, path: str) -> tuple[block.BlockDevice, tuple[block.
 
 
 def test_a_new_partition_can_be_used_as_soon_as_it_is_returned(stick: Stick, programs: Programs) -> None:
-    part = block.partition(programs, str(stick.device), name="flashback-red")
+    part = partition.partition(programs, str(stick.device), name="flashback-red")
     assert part == f"{stick.device}1"
     cryptsetup.format_volume(programs, part, label="flashback-red", passphrase=RIGHT, kdf=cryptsetup.PRACTICE)
     (found,) = block.luks_volumes(programs)
@@ -55,42 +56,42 @@ def test_a_new_partition_can_be_used_as_soon_as_it_is_returned(stick: Stick, pro
 
 def test_an_older_partition_table_is_replaced(stick: Stick, programs: Programs) -> None:
     run("sh", "-c", f"printf 'label: dos\\n,100M\\n,100M\\n' | sfdisk -q {stick.device}")
-    assert block.partition(programs, str(stick.device), name="x") == f"{stick.device}1"
+    assert partition.partition(programs, str(stick.device), name="x") == f"{stick.device}1"
     assert not Path(f"{stick.device}2").exists()
 
 
 def test_a_disk_whose_name_ends_in_a_digit_gets_p1(image_drive: Callable[[int], Path], programs: Programs) -> None:
     loop = image_drive(64 << 20)
-    assert block.partition(programs, str(loop), name="x") == f"{loop}p1"
+    assert partition.partition(programs, str(loop), name="x") == f"{loop}p1"
 
 
 def test_contents_of_a_disk_include_those_of_its_partitions(stick: Stick, programs: Programs) -> None:
-    part = block.partition(programs, str(stick.device), name="x")
+    part = partition.partition(programs, str(stick.device), name="x")
     run("mkfs.ext4", "-q", "-L", "photos", part)
-    kinds = {(each.device, each.kind, each.label) for each in block.contents(programs, str(stick.device))}
+    kinds = {(each.device, each.kind, each.label) for each in partition.contents(programs, str(stick.device))}
     assert (part, "ext4", "photos") in kinds
     assert (str(stick.device), "gpt", "") in kinds
 
 
 def test_a_disk_is_refused_while_its_partition_is_mounted(stick: Stick, programs: Programs, tmp_path: Path) -> None:
-    part = block.partition(programs, str(stick.device), name="x")
+    part = partition.partition(programs, str(stick.device), name="x")
     run("mkfs.ext4", "-q", part)
     run("mount", part, tmp_path)
     try:
-        assert block.why_not(*find(programs, str(stick.device))) == (f"{part} is mounted on {tmp_path}",)
+        assert why_not(*find(programs, str(stick.device))) == (f"{part} is mounted on {tmp_path}",)
         with pytest.raises(DriveError):
-            block.partition(programs, str(stick.device), name="x")
+            partition.partition(programs, str(stick.device), name="x")
     finally:
         run("umount", tmp_path)
-    assert block.why_not(*find(programs, str(stick.device))) == ()
+    assert why_not(*find(programs, str(stick.device))) == ()
 
 
 def test_an_open_mapping_is_a_reason_and_a_holder(volume: str, programs: Programs) -> None:
     cryptsetup.open_with(programs, volume, NAME, secret=RIGHT)
-    assert block.why_not(*find(programs, volume)) == (f"the mapping {NAME} is open on it",)
+    assert why_not(*find(programs, volume)) == (f"the mapping {NAME} is open on it",)
     assert block.holders(volume) == (os.path.basename(cryptsetup.mappings_of(uuid_of(volume))[0].path),)
     mapping, devices = find(programs, f"/dev/mapper/{NAME}")
-    assert "it is neither a disk nor a partition (crypt)" in block.why_not(mapping, devices)
+    assert "it is neither a disk nor a partition (crypt)" in why_not(mapping, devices)
 
 
 # --- opening and closing

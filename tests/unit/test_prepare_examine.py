@@ -11,8 +11,9 @@ from flashback.core.command import Programs
 from flashback.core.errors import NotFinished, UsageError
 from flashback.prepare import examine as room
 from flashback.prepare.examine import SMALLEST, Examined, examine
-from flashback.tools import block
-from flashback.tools.block import BlockDevice, Signature
+from flashback.tools import block, partition
+from flashback.tools.block import BlockDevice
+from flashback.tools.partition import Signature
 from tests.unit.drives import GREEN, RED, UUID, VOLUME
 
 PART = BlockDevice("/dev/sdx1", "sdx1", "part", 1 << 29, label="PHOTOS\x1b[2J", parent="/dev/sdx")
@@ -28,8 +29,8 @@ def look(monkeypatch):
 
     def look(device=STICK, *, path="/dev/sdx", signatures=(), reasons=(), volumes=()) -> Examined:
         monkeypatch.setattr(block, "scan", lambda _run: (device,))
-        monkeypatch.setattr(block, "why_not", lambda _device, _devices: reasons)
-        monkeypatch.setattr(block, "contents", lambda _run, _path: signatures)
+        monkeypatch.setattr(room, "why_not", lambda _device, _devices: reasons)
+        monkeypatch.setattr(partition, "contents", lambda _run, _path: signatures)
         monkeypatch.setattr(block, "luks_volumes", lambda _run: volumes)
         return examine(Programs(), path, [RED, GREEN])
 

@@ -1,10 +1,8 @@
-"""Disks as values: what lsblk says, what a LUKS header says, and why a device must not be erased."""
+"""Disks as values: what lsblk says, what a LUKS header says, and whether a device is still there."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,47 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.core.command import Command, CommandFailed, Result
+from flashback.core import sysfs
 from flashback.core.errors import DriveError
 from flashback.tools import block
-from flashback.tools.block import BlockDevice
+from tests.unit.block_devices import Answers, a_disk, device
 
 MAGIC = b"LUKS\xba\xbe"
 UUID = "6e9695b8-a925-4a8b-84bc-8df68e75f86a"
 
 
-class Answers:
-    """A runner that answers by the program's name; an integer is an exit code to fail with."""
-
-    def __init__(self, by_program: Mapping[str, Any]) -> None:
-        self.by_program = by_program
-        self.asked: list[tuple[str, ...]] = []
-
-    def __call__(self, command: Command) -> Result:
-        self.asked.append(command.argv)
-        answer = self.by_program[command.argv[0]]
-        if isinstance(answer, int):
-            raise CommandFailed(Result(command, answer, b"", b"program: it went wrong"))
-        return Result(command, 0, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
-
-    def stream(self, *_args: Any, **_kwargs: Any) -> Result:
-        raise NotImplementedError
-
-
 @pytest.fixture
 def with_udev(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "udev_runs", lambda: True)
-
-
-def device(path: str = "/dev/sdx", **more: Any) -> BlockDevice:
-    given_ = {"kind": "disk", "size": 1 << 30, **more}
-    return BlockDevice(path=path, name=os.path.basename(path), **given_)
-
-
-@pytest.fixture
-def free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "in_use", lambda _path: False)
-    monkeypatch.setattr(block, "holders", lambda _path: ())
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: True)
 
 
 LSBLK = {
@@ -102,7 +71,7 @@ def test_the_disk_of_a_mapping_is_found_through_its_parents(with_udev: None) -> 
 
 
 def test_without_udev_the_content_is_probed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "udev_runs", lambda: False)
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     rows = {"blockdevices": [{"path": "/dev/loop9", "name": "loop9", "type": "loop", "size": 5}]}
     (found,) = block.scan(Answers({"lsblk": rows, "blkid": b"TYPE=ext4\nLABEL=a\\ b\nUUID=u\n"}))
@@ -110,7 +79,7 @@ def test_without_udev_the_content_is_probed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_device_that_cannot_be_probed_is_still_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "udev_runs", lambda: False)
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: False)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     rows = {"blockdevices": [{"path": "/dev/loop9", "name": "loop9", "type": "loop", "size": 5}]}
     (found,) = block.scan(Answers({"lsblk": rows, "blkid": 1}))
@@ -181,110 +150,12 @@ def test_a_volume_that_udev_knows_but_we_may_not_read_is_listed_without_version(
     assert (found.version, found.uuid) == (0, UUID)
 
 
-# --- why not
-
-
-def test_nothing_speaks_against_a_free_disk(free: None) -> None:
-    disk = device()
-    assert block.why_not(disk, (disk,)) == ()
-
-
-REASONS = [
-    ({"mountpoints": ("/",)}, "it holds /, the running system"),
-    ({"mountpoints": ("/mnt/x",)}, "it is mounted on /mnt/x"),
-    ({"mountpoints": ("[SWAP]",), "fstype": "swap"}, "it is swap in use"),
-    ({"fstype": "swap"}, "it is swap space"),
-    ({"fstype": "LVM2_member"}, "it is a member of an LVM volume group"),
-    ({"fstype": "linux_raid_member"}, "it is a member of a RAID array"),
-    (
-        {"fstype": "linux_raid_member", "children": (device("/dev/md0", kind="raid1"),)},
-        "it is a member of a RAID array (md0)",
-    ),
-    ({"children": (device("/dev/mapper/luks-a", kind="crypt"),)}, "the mapping luks-a is open on it"),
-    ({"children": (device("/dev/sdx1", kind="part", mountpoints=("/a",)),)}, "/dev/sdx1 is mounted on /a"),
-    (
-        {"children": (device("/dev/sdx1", kind="part", children=(device("/dev/mapper/m", kind="crypt"),)),)},
-        "the mapping m is open on /dev/sdx1",
-    ),
-    ({"read_only": True}, "it is write-protected"),
-    ({"size": 0}, "it has no medium"),
-    ({"kind": "rom"}, "it is neither a disk nor a partition (rom)"),
-]
-
-
-@pytest.mark.parametrize(("facts", "reason"), REASONS, ids=[reason for _facts, reason in REASONS])
-def test_a_device_in_use_is_refused_with_the_reason(facts: dict[str, Any], reason: str, free: None) -> None:
-    disk = device(**facts)
-    assert block.why_not(disk, (disk,)) == (reason,)
-
-
-def test_a_free_partition_of_the_system_disk_is_refused(free: None) -> None:
-    system = device("/dev/sdx1", kind="part", parent="/dev/sdx", mountpoints=("/boot",))
-    spare = device("/dev/sdx2", kind="part", parent="/dev/sdx")
-    disk = device(children=(system, spare))
-    assert block.why_not(spare, (disk,)) == ("it is part of /dev/sdx, which holds /, the running system",)
-    assert block.system_disks((disk,)) == ("/dev/sdx",)
-
-
-def test_a_free_partition_beside_a_mounted_one_of_another_disk_is_allowed(free: None) -> None:
-    other = device("/dev/sdx1", kind="part", parent="/dev/sdx", mountpoints=("/mnt",))
-    spare = device("/dev/sdx2", kind="part", parent="/dev/sdx")
-    disk = device(children=(other, spare))
-    assert block.why_not(spare, (disk,)) == ()
-
-
-def test_a_holder_that_lsblk_does_not_show_is_named(free: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(block, "holders", lambda _path: ("dm-7",))
-    disk = device()
-    assert block.why_not(disk, (disk,)) == ("dm-7 stands on it",)
-
-
-def test_a_device_that_the_kernel_refuses_is_refused_although_nobody_can_be_named(
-    free: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(block, "in_use", lambda _path: True)
-    disk = device()
-    assert block.why_not(disk, (disk,)) == ("it is in use: the kernel does not give it to anybody else",)
-
-
-# --- signatures, presence
-
-
-def test_signatures_are_read_from_wipefs(tmp_path: Path) -> None:
-    rows = {"signatures": [{"device": "x", "offset": "0x1fe", "type": "dos", "uuid": None, "label": "L"}, "nonsense"]}
-    (found,) = block.contents(Answers({"wipefs": rows}), "/dev/none")
-    assert found == block.Signature("/dev/none", "dos", "L", "", 0x1FE)
-
-
-def test_a_device_that_wipefs_cannot_read_is_an_error() -> None:
-    with pytest.raises(DriveError, match="/dev/none cannot be read"):
-        block.contents(Answers({"wipefs": 1}), "/dev/none")
-
-
-@pytest.mark.parametrize("name", ["", 'a"b', "a\nb", "a b", "x" * 37])
-def test_a_partition_name_that_could_be_a_command_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="not a name for a partition"):
-        block.partition(Answers({}), "/dev/none", name=name)
-
-
-def a_disk(sys: Path, diskseq: str = "7") -> Path:
-    disk = sys / "devices/block/sdx"
-    (disk / "sdx1/holders/dm-0").mkdir(parents=True)
-    (disk / "diskseq").write_text(diskseq)
-    (disk / "ro").write_text("0\n")
-    for path, text in (("partition", "1\n"), ("start", "8192\n"), ("dev", "8:17\n"), ("ro", "0\n")):
-        (disk / "sdx1" / path).write_text(text)
-    (sys / "dev/block").mkdir(parents=True)
-    (sys / "dev/block/8:17").symlink_to(disk / "sdx1")
-    (sys / "dev/block/8:16").symlink_to(disk)
-    return disk
+# --- presence
 
 
 @pytest.fixture
 def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(block, "SYS", tmp_path)
-    monkeypatch.setattr(block, "_number", {"/dev/sdx": "8:16", "/dev/sdx1": "8:17"}.get)
-    return a_disk(tmp_path)
+    return a_disk(tmp_path, monkeypatch)
 
 
 def test_a_partition_is_still_there_as_long_as_its_disk_was_not_exchanged(disk: Path) -> None:
@@ -315,16 +186,6 @@ def test_a_partition_on_a_write_protected_disk_is_read_only(disk: Path) -> None:
     assert not block.read_only("/dev/sdx1")
     (disk / "ro").write_text("1\n")
     assert block.read_only("/dev/sdx1")
-
-
-def test_the_new_partition_is_found_in_sys(disk: Path) -> None:
-    assert block._first_partition("/dev/sdx") == "/dev/sdx1"
-
-
-@pytest.mark.parametrize(("file", "text"), [("start", "2048"), ("dev", "8:33")])
-def test_an_old_partition_is_not_taken_for_the_new_one(file: str, text: str, disk: Path) -> None:
-    (disk / "sdx1" / file).write_text(text)
-    assert block._first_partition("/dev/sdx") is None
 
 
 def test_find_follows_links(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from flashback.core import sysfs
 from flashback.core.errors import DriveError
-from flashback.tools import block
+from flashback.tools import partition
 from tests.contract.conftest import FakePrograms
 
 
@@ -13,9 +14,9 @@ def test_sfdisk_is_told_to_make_one_luks_partition_at_4_mib(
     fake_programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_programs.write("sfdisk")
-    monkeypatch.setattr(block, "udev_runs", lambda: False)
-    monkeypatch.setattr(block, "_first_partition", lambda disk: disk + "1")
-    assert block.partition(fake_programs.programs, "/dev/sdx", name="flashback-red") == "/dev/sdx1"
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: False)
+    monkeypatch.setattr(partition, "_first_partition", lambda disk: disk + "1")
+    assert partition.partition(fake_programs.programs, "/dev/sdx", name="flashback-red") == "/dev/sdx1"
     (call,) = fake_programs.calls()
     assert call["argv"] == ["-q", "--wipe", "always", "--wipe-partitions", "always", "/dev/sdx"]
     assert call["stdin"] == (
@@ -26,23 +27,23 @@ def test_sfdisk_is_told_to_make_one_luks_partition_at_4_mib(
 def test_where_udev_runs_it_is_waited_for(fake_programs: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_programs.write("sfdisk")
     fake_programs.write("udevadm", code=1)
-    monkeypatch.setattr(block, "udev_runs", lambda: True)
-    monkeypatch.setattr(block, "_first_partition", lambda disk: disk + "1")
-    block.partition(fake_programs.programs, "/dev/sdx", name="x")
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: True)
+    monkeypatch.setattr(partition, "_first_partition", lambda disk: disk + "1")
+    partition.partition(fake_programs.programs, "/dev/sdx", name="x")
     assert fake_programs.argvs("udevadm") == [["settle", "--timeout=10"]]
 
 
 def test_sfdisks_refusal_is_an_error_with_its_words(fake_programs: FakePrograms) -> None:
     fake_programs.write("sfdisk", err=b"sfdisk: cannot open /dev/sdx: Permission denied\n", code=1)
     with pytest.raises(DriveError, match=r"cannot be partitioned: .*Permission denied"):
-        block.partition(fake_programs.programs, "/dev/sdx", name="x")
+        partition.partition(fake_programs.programs, "/dev/sdx", name="x")
 
 
 def test_a_partition_that_does_not_come_is_an_error(
     fake_programs: FakePrograms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_programs.write("sfdisk")
-    monkeypatch.setattr(block, "udev_runs", lambda: False)
-    monkeypatch.setattr(block, "APPEARS_WITHIN", 0.0)
+    monkeypatch.setattr(sysfs, "udev_runs", lambda: False)
+    monkeypatch.setattr(partition, "APPEARS_WITHIN", 0.0)
     with pytest.raises(DriveError, match="did not show itself"):
-        block.partition(fake_programs.programs, "/dev/none", name="x")
+        partition.partition(fake_programs.programs, "/dev/none", name="x")
