@@ -31,6 +31,7 @@ from flashback.core.secret import Secret
 from flashback.core.stack import ResourceStack
 from flashback.core.text import shown
 from flashback.drive import layout, marker
+from flashback.drive.leftover import put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
@@ -66,8 +67,9 @@ class OpenDrive:
 class Session:
     """One use of one drive. `state` is always what was last seen to be true of it."""
 
-    def __init__(self, context: Context, candidate: Candidate) -> None:
+    def __init__(self, context: Context, candidate: Candidate, *, compress: str = "zstd:3") -> None:
         self.context = context
+        self.mount_options = () if compress == "no" else (f"compress={compress}",)
         self.candidate = candidate
         self.state = DriveState.NOT_OPENED
         self.close_seconds = 0.0
@@ -83,7 +85,10 @@ class Session:
         """
         name = self.candidate.known.name
         try:
-            with locked(self.context.paths.locks / "run.lock", purpose=f"{purpose} {name}"):
+            with (
+                locked(self.context.paths.locks / "run.lock", purpose=f"{purpose} {name}"),
+                locked(self.context.paths.locks / f"{self.candidate.known.uuid}.lock", purpose=f"{purpose} {name}"),
+            ):
                 refuse_unwanted(self.candidate.known)
                 with ResourceStack(self.context.signals) as stack:
                     drive = self._open(stack, read_only=read_only)
@@ -121,7 +126,7 @@ class Session:
         stack.take(
             f"the mount at {target}",
             lambda: mount.mount(
-                context.run, cryptsetup.mapper_path(mapping), target, options=("compress=zstd:3",), read_only=read_only
+                context.run, cryptsetup.mapper_path(mapping), target, options=self.mount_options, read_only=read_only
             ),
             lambda: mount.unmount(context.run, target),
         )
@@ -142,6 +147,9 @@ class Session:
         for found in cryptsetup.mappings_of(known.uuid):
             if not found.alive:
                 put_away(self.context, found.name)
+                continue
+            if found.name == mapping_name(known):
+                put_away_own(self.context, found.name)
                 continue
             raise StillHeld(
                 [f"{known.name} is already open as {found.name}"],
