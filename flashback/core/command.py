@@ -26,6 +26,8 @@ SECOND_SECRET: Final = "{second-secret}"  # noqa: S105 - a place-holder, not a s
 """Stands in an argv for the path of a descriptor from which `Command.second_secret` is read."""
 PATIENCE: Final = 5.0
 """Seconds between asking a child to end and killing it."""
+_IF_WE_LIVE: Final = '[ "$PPID" = "$0" ] && exec "$@"'
+"""For sh(1): a parent that was killed before the kernel was asked to pass its death on is not the parent any more."""
 TICK: Final = 0.5
 """Seconds between two looks at `watch` while a child is silent."""
 
@@ -175,7 +177,8 @@ class Programs:
         argv = [self._found(command.argv[0]), *command.argv[1:]]
         inherited: tuple[int, ...] = ()
         if command.dies_with_us:
-            argv = [self._found("setpriv"), "--pdeathsig", "KILL", "--", *argv]
+            shell = ("/bin/sh", "-c", _IF_WE_LIVE, str(os.getpid()))
+            argv = [self._found("setpriv"), "--pdeathsig", "KILL", "--", *shell, *argv]
         if command.second_secret is not None:
             reading = _pipe_holding(command.second_secret)
             inherited = (reading,)
