@@ -22,6 +22,7 @@ from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
 from flashback.drive import layout, marker
+from flashback.drive.leftover import put_away_own
 from flashback.prepare.examine import examine
 from flashback.prepare.readme import readme
 from flashback.prepare.request import InitRequest
@@ -142,6 +143,7 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
         mount.private_namespace()
         target = context.paths.mounts / known.name
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        put_away_own(context, mapping)  # of an earlier try, whose device is gone or was formatted anew
         stack.take(
             f"the LUKS mapping {mapping}",
             lambda: cryptsetup.open_with(run, volume, mapping, secret=request.passphrase),
@@ -154,6 +156,7 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
             lambda: mount.mount(run, device, target, options=("compress=zstd:3",), read_only=False),
             lambda: mount.unmount(run, target),
         )
+        cryptsetup.close_deferred(run, mapping)
         with context.signals.held():
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.intend("the drive's top directory", lambda: os.close(root))

@@ -114,7 +114,11 @@ def _mounted_at(target: Path) -> tuple[MountPoint, ...]:
 
 def mounts() -> tuple[MountPoint, ...]:
     """Every mount that this process sees, lowest first. Names that are not UTF-8 come as surrogate escapes."""
-    lines = (PROC / "self/mountinfo").read_bytes().splitlines()
+    return _mounts_for("self")
+
+
+def _mounts_for(pid: str) -> tuple[MountPoint, ...]:
+    lines = (PROC / pid / "mountinfo").read_bytes().splitlines()
     return tuple(found for line in lines if (found := parsed(line)) is not None)
 
 
@@ -152,6 +156,20 @@ def _number_of(path: str) -> str:
         if status is not None and stat.S_ISBLK(status.st_mode):
             return f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
     return ""
+
+
+def namespaces_with(number: str) -> tuple[ProcessUsing, ...]:
+    """Where the block device with this number is mounted, in whatever mount namespace: one process for each of them.
+
+    Raises nothing: a process that has ended meanwhile, or may not be looked at, is passed over.
+    """
+    found: dict[str, ProcessUsing] = {}
+    for pid in sorted(int(name) for name in os.listdir(PROC) if name.isdigit()):
+        with contextlib.suppress(OSError):
+            namespace = os.readlink(PROC / str(pid) / "ns/mnt")
+            if namespace not in found and any(number == _number_of(each.source) for each in _mounts_for(str(pid))):
+                found[namespace] = ProcessUsing(pid, _name(pid))
+    return tuple(found.values())
 
 
 # --- who is in the way
