@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flashback.core.context import Context
 from flashback.core.errors import NotFinished
@@ -18,6 +18,9 @@ from flashback.drive.session import OpenDrive
 from flashback.rotation.values import ScrubRecord
 from flashback.tools import btrfs, cryptsetup
 from flashback.tools.kernel_log import KernelLog
+
+FOUND_BY_READING: Final = frozenset({"read_errs", "corruption_errs", "generation_errs"})
+"""The drive's own counters that a scrub moves when it finds damage (Linux, fs/btrfs/scrub.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +97,17 @@ def scrub(context: Context, drive: OpenDrive) -> ScrubReport:
             lambda done, of: context.tell(Progress(Step.SCRUB, done, of)), drive.watch, total
         )
         drive.watch()
+        _accounted_for(drive)
         damaged = _damaged(drive, log) if counts.csum_errors or counts.read_errors else ()
     report = ScrubReport(counts, damaged, time.monotonic() - begun, begun_at, context.clock())
     context.tell(StepDone(Step.SCRUB, report.seconds, report.sentence()))
     return report
+
+
+def _accounted_for(drive: OpenDrive) -> None:
+    """What the scrub found is in its report: it must not look like a failure of what is written afterwards."""
+    now = btrfs.error_counts(drive.filesystem)
+    drive.errors_before = {**drive.errors_before, **{key: now[key] for key in FOUND_BY_READING & now.keys()}}
 
 
 def _damaged(drive: OpenDrive, log: KernelLog) -> tuple[bytes, ...]:
