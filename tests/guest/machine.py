@@ -180,7 +180,8 @@ class PreparedDrive:
             machine.back_up_only(machine.master)
         for stick in sticks:
             run("dd", f"if={self.image}", f"of={stick.device}", "bs=1M", "conv=sparse,fsync", "status=none")
-            run("blockdev", "--rereadpt", stick.device)
+            run("udevadm", "settle")  # it looks at every disk that was written to, and is in the way then
+            wait_for(lambda stick=stick: rereads_partitions(stick.device), f"{stick.device} to be let go of")
         run("udevadm", "settle")
         wait_for(lambda: all(luks_on(stick.device) != stick.device for stick in sticks), "the partitions")
         return sticks[0].device
@@ -193,6 +194,10 @@ def blank_sticks() -> list[Stick]:
     for stick in made:
         stick.wipe()
     return made
+
+
+def rereads_partitions(device: Path) -> bool:
+    return subprocess.run(["blockdev", "--rereadpt", device], check=False, capture_output=True).returncode == 0
 
 
 def luks_on(device: Path) -> Path:

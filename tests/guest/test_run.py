@@ -66,7 +66,8 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def red(prepared: PreparedDrive, machine: Machine, stick: Stick) -> Path:
-    """The device of the prepared drive, which this machine knows."""
+    """The device of the prepared drive, which this machine knows; there is something to back up."""
+    (machine.master / "file").write_bytes(b"file")
     return prepared.onto(machine, stick)
 
 
@@ -507,7 +508,7 @@ def test_three_wrong_passphrases_end_with_5_and_nothing_open(machine: Machine, r
         said = str(child.before)
         child.wait()
         assert child.exitstatus == 5
-    assert "it can be unplugged" in said
+    assert "red is closed; safe to remove." in said
     assert "correct horse" not in said
     assert is_held() == []
 
@@ -521,12 +522,11 @@ def test_ctrl_c_at_the_prompt_opens_nothing(machine: Machine, red: Path) -> None
         said = str(child.before)
         child.wait()
         assert child.exitstatus == 130
-    assert "it can be unplugged" in said
+    assert "red is closed; safe to remove." in said
     assert is_held() == []
 
 
 def test_the_last_words_of_a_run_are_safe_to_remove(machine: Machine, red: Path) -> None:
-    (machine.master / "file").write_bytes(b"x")
     done = machine.flashback("run", "--passphrase-file", str(machine.secret))
     assert done.stdout.splitlines()[-1] == "red is closed; safe to remove."
     assert done.stdout.count("safe to remove") == 1
