@@ -247,7 +247,9 @@ class _Master:
 
     def _frame(self, fd: int, path: bytes, at: os.stat_result, parent: Frame | None, *, links: int) -> Frame:
         """A directory that was opened as `fd`. Raises `OSError`, with `fd` closed, when its names cannot be read."""
-        entry = entry_of(path, Kind.DIRECTORY, at, xattrs=xattrs_of(fd) if self.with_xattrs else b"")
+        followed = parent is not None and links > parent.links
+        xattrs = xattrs_of(fd, follow=followed) if self.with_xattrs else b""
+        entry = entry_of(path, Kind.DIRECTORY, at, xattrs=xattrs)
         before = path + b"/" if path else b""
         frame = Frame(
             fd,

@@ -345,12 +345,20 @@ def test_equal_attributes_have_equal_digests_on_both_sides(root):
     assert copy[b""]
 
 
-def test_attributes_of_a_followed_link_are_those_of_its_target(root):
-    write(root, "a")
+def test_of_what_a_followed_link_leads_to_the_acl_counts_and_nothing_that_rsync_does_not_carry(root):
+    write(root, "a", "d/x")
     os.setxattr(root / "a", "user.x", b"1")
+    os.setxattr(root / "d", "user.x", b"1")
     os.symlink("a", root / "l")
+    os.symlink("d", root / "m")
     entries = Walked(root).entries
-    assert entries[b"l"].xattrs == entries[b"a"].xattrs != b""
+    assert entries[b"a"].xattrs != b"" == entries[b"l"].xattrs
+    assert entries[b"d"].xattrs != b"" == entries[b"m"].xattrs
+    subprocess.run(["setfacl", "-m", "u:12:r", root / "a", root / "d"], check=True)
+    with_acl = Walked(root).entries
+    assert with_acl[b"l"].xattrs != b"" != with_acl[b"m"].xattrs
+    os.removexattr(root / "a", "user.x")
+    assert Walked(root).entries[b"a"].xattrs == with_acl[b"l"].xattrs
     assert Walked(root, symlinks=Symlinks.KEEP).entries[b"l"].xattrs == b""
 
 
