@@ -23,7 +23,7 @@ from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import UNREAD, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
-from flashback.drive import journal, layout
+from flashback.drive import identity, journal, layout
 from flashback.drive.commit import commit
 from flashback.drive.session import OpenDrive, Session, prove_destination
 from flashback.health.scrub import ScrubReport, scrub
@@ -190,6 +190,7 @@ class Run:
                 )
             else:
                 self._bring_up_to_date(drive, each)
+        identity.keep(drive, machine=self.context.machine)
         self._keep_configuration(drive)
         self._prove(drive)
 

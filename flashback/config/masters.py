@@ -25,6 +25,11 @@ _TAKEN: Final = frozenset({".flashback", "README.txt"})
 _FORM: Final = "masters: {documents: {path: /home/alice/Documents}}"
 
 
+def valid_name(name: str) -> bool:
+    """Whether a master may be called that: it is a folder at the top of every drive."""
+    return _NAME.fullmatch(name) is not None and name not in _TAKEN
+
+
 @dataclass(frozen=True, slots=True)
 class MastersReader:
     """`directory` is where relative exclusion files lie, `trusted_by` as in `flashback.config.trust`."""

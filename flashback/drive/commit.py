@@ -29,12 +29,12 @@ def commit(drive: OpenDrive) -> None:
     if os.fstatvfs(drive.root).f_flag & os.ST_RDONLY:
         raise NotFinished(
             f"{name} turned read-only while it was being written to",
-            hint=f"this is how a dying drive or a bad cable shows itself: flashback scrub {name} tells more",
+            hint=f"this is how a dying drive or a bad cable shows itself: flashback run {name} --scrub tells more",
         )
     now = btrfs.error_counts(drive.filesystem)
     worse = [key for key, count in now.items() if count > drive.errors_before.get(key, 0)]
     if worse:
         raise NotFinished(
             f"{name} reported errors while it was being written to ({', '.join(worse)})",
-            hint=f"check the cable and the port, then: flashback scrub {name}",
+            hint=f"check the cable and the port, then: flashback run {name} --scrub",
         )

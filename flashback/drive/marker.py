@@ -20,18 +20,24 @@ _LINE: Final = re.compile(r"([a-z_]{1,40}): (.{0,4000})")
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """`uuid` is the LUKS UUID; `created` is RFC 3339; `machine` is the last one that backed up to the drive."""
+    """`uuid` is the LUKS UUID; `created` is RFC 3339; `machine` is the last one that backed up to the drive.
+
+    `place` and `masters` are what that machine's ledger said of the drive, should the ledger be lost.
+    """
 
     name: str
     uuid: str
     created: str
     machine: str
     format: int = FORMAT_VERSION
+    place: str = ""
+    masters: tuple[str, ...] | None = None
 
 
 def encode(marker: Marker) -> bytes:
-    """The file's content."""
-    lines = [f"{key}: {json.dumps(value)}" for key, value in asdict(marker).items()]
+    """The file's content; what is not said (no place, all masters) has no line."""
+    said = {key: value for key, value in asdict(marker).items() if value not in ("", None) or key in _TEXTS}
+    lines = [f"{key}: {json.dumps(value)}" for key, value in said.items()]
     return ("# Written by Flashback; it knows the drive by this.\n" + "\n".join(lines) + "\n").encode("ascii")
 
 
@@ -49,11 +55,20 @@ def decode(content: bytes) -> Marker:
     if len(texts) < len(_TEXTS) or type(version) is not int or version < 1:
         raise DriveError(
             "the drive's own marker (.flashback/drive.yaml) cannot be read",
-            hint="if you trust this drive, `flashback drive adopt` writes it anew",
+            hint="nothing was changed. README.txt on the drive says how to read it by hand; "
+            "`flashback init` makes a new drive of it, and erases what is on it",
         )
     if version > FORMAT_VERSION:
         raise DriveError(
             f"the drive has format {version}, and this Flashback knows formats up to {FORMAT_VERSION}",
             hint="use a newer Flashback for this drive",
         )
-    return Marker(**texts, format=version)
+    place, masters = found.get("place"), found.get("masters")
+    return Marker(**texts, format=version, place=place if isinstance(place, str) else "", masters=_names(masters))
+
+
+def _names(value: object) -> tuple[str, ...] | None:
+    """A list of names, or `None` for whatever else stands there."""
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        return None
+    return tuple(value)

@@ -71,7 +71,7 @@ def unknown(known: Sequence[KnownDrive], wanted: str) -> DriveError:
     close = difflib.get_close_matches(wanted, names, 1)
     return DriveError(
         f"no drive called {shown(wanted)} is known here" + (f"; did you mean {close[0]}?" if close else ""),
-        hint="flashback drive list shows those that are known; `flashback init DEVICE` prepares a new one",
+        hint="`flashback drive list` shows those that are known; `flashback init DEVICE` prepares a new one",
     )
 
 
@@ -83,6 +83,11 @@ def named(known: Sequence[KnownDrive], wanted: str) -> KnownDrive | None:
 
 def on_device(run: Runner, known: Sequence[KnownDrive], path: str) -> Candidate:
     """The known drive on this device, or on the device's one partition."""
+    return _known_here(known, *luks_on(run, path))
+
+
+def luks_on(run: Runner, path: str) -> tuple[tuple[block.LuksVolume, ...], block.LuksVolume]:
+    """Every LUKS volume plugged in, and the one on this device or on its one partition. Raises as `by_name`."""
     real = block_device(path)
     volumes = block.luks_volumes(run)
     here = [volume for volume in volumes if real in {volume.path, volume.disk}]
@@ -93,7 +98,7 @@ def on_device(run: Runner, known: Sequence[KnownDrive], path: str) -> Candidate:
         )
     if len(here) > 1:
         raise DriveError(f"{shown(path)} holds several LUKS volumes", hint="name the partition that you mean")
-    return _known_here(known, volumes, here[0])
+    return volumes, here[0]
 
 
 def _known_here(
@@ -103,15 +108,21 @@ def _known_here(
     if drive is not None:
         the_only(volumes, drive.uuid)
         return Candidate(drive, volume)
+    refuse_other_luks(volume)
+    raise DriveError(
+        f"{volume.path} (LUKS {volume.uuid}) is not a drive of this machine's rotation",
+        hint=f"a drive of another machine is made known by `flashback drive adopt {volume.path}`; "
+        "anything else was left alone",
+    )
+
+
+def refuse_other_luks(volume: block.LuksVolume) -> None:
+    """Raise `DriveError` for LUKS1, which is nothing of ours."""
     if volume.version != 2:
         raise DriveError(
             f"{volume.path} is a LUKS{volume.version} volume; Flashback uses LUKS2",
             hint="it is not one of Flashback's drives; look at it with cryptsetup luksDump",
         )
-    raise DriveError(
-        f"{volume.path} (LUKS {volume.uuid}) is not a drive of this machine's rotation",
-        hint="a drive of another machine is taken over by `flashback drive adopt`; anything else was left alone",
-    )
 
 
 def block_device(path: str) -> str:
@@ -136,8 +147,8 @@ def check_identity(candidate: Candidate) -> None:
     if cryptsetup.header_digest(volume.path, known.header_length) != known.header_digest:
         raise DriveError(
             f"the header of {volume.path} is not the one that {known.name} had when it was made known",
-            hint="do not type the passphrase. If you changed a key slot yourself, `flashback key header` makes the "
-            "change known; if not, treat the drive as somebody else's",
+            hint="do not type the passphrase. If you changed a key slot yourself, "
+            f"`flashback drive adopt {volume.path}` makes the change known; if not, treat the drive as somebody else's",
         )
 
 

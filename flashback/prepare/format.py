@@ -21,10 +21,9 @@ from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
-from flashback.drive import layout, marker
+from flashback.drive import identity, layout
 from flashback.drive.leftover import put_away_own
 from flashback.prepare.examine import examine
-from flashback.prepare.readme import readme
 from flashback.prepare.request import InitRequest
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, Standing
@@ -165,10 +164,8 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
 
 
 def _write_identity(context: Context, known: KnownDrive, root: int) -> None:
-    layout.write_text(root, layout.README, readme(name=known.name, uuid=known.uuid).encode(), 0o644)
-    identity = marker.Marker(known.name, known.uuid, rfc3339(known.enrolled), context.machine)
     with layout.made_directory(root, layout.OURS) as ours:
-        layout.write_text(ours, layout.MARKER, marker.encode(identity))
+        identity.write(root, ours, known, created=rfc3339(known.enrolled), machine=context.machine)
         layout.write_ballast(ours, min(BALLAST_MOST, known.size // BALLAST_SHARE))
         for folder in (layout.CONFIG_COPY, layout.HEADERS):
             with layout.made_directory(ours, folder):

@@ -117,7 +117,7 @@ class Snapshots(Tables):
             sql = "SELECT name FROM snapshots WHERE drive_uuid = ? AND master = ? AND name = ?"
             if not self._rows(sql, *key.values()):
                 raise UsageError(
-                    f"there is no snapshot {shown(name)} of {shown(master)}", hint="flashback snapshots lists them"
+                    f"there is no snapshot {shown(name)} of {shown(master)}", hint="`flashback snapshots` lists them"
                 )
             self._put("pins", key, "INSERT OR IGNORE")
 

@@ -88,7 +88,7 @@ class Drives(Tables):
         with self._writing():
             known = self.drive(uuid)
             if known is None:
-                raise DriveError(f"no drive {shown(uuid)} is known here", hint="flashback drive list shows all")
+                raise DriveError(f"no drive {shown(uuid)} is known here", hint="`flashback drive list` shows all")
             changed = replace(known, **changes)
             self._check(changed)
             self._put("drives", rows.of_drive(changed), "REPLACE")

@@ -69,6 +69,7 @@ COMPLETE: Final = {
     "run": "backup complete",
     "init": "drive prepared",
     "close": "put away",
+    "adopt": "known here",
     "scrub": "everything read back",
     "verify": "compared with the master",
     "restore": "restored",

@@ -308,7 +308,8 @@ def _meaning(code: int, words: str, device: str, what: str) -> FlashbackError:
     if code == 2:
         return PassphraseRefused(
             f"{device} was not opened by this passphrase",
-            hint="if you are sure of the passphrase, its key slot may be damaged: see `flashback key header`",
+            hint="if you are sure of the passphrase, its key slot may be damaged. A copy of the header is kept in this "
+            "machine's state directory (/var/lib/flashback/headers); `cryptsetup luksHeaderRestore` puts it back",
         )
     if code == 3:
         return Missing(

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from flashback.core.errors import UsageError
 from flashback.core.secret import Secret
+from flashback.drive.readme import readme
 from flashback.prepare import recovery
 from flashback.prepare.names import SUGGESTIONS, suggestion
-from flashback.prepare.readme import readme
 from flashback.prepare.strength import weakness
 from flashback.rotation.values import valid_name
 from tests.unit.drives import UUID
