@@ -165,7 +165,7 @@ class App:
     def context(self, tell: Tell, person: Person | None = None) -> Context:
         """What the work below is given."""
         return Context(
-            run=Programs(),
+            run=Programs(held=self.signals.held),
             signals=self.signals,
             clock=now,
             tell=tell,

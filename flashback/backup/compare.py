@@ -89,9 +89,17 @@ class Comparison:
     to its end.
     """
 
-    def __init__(self, master: Iterable[Item], incumbent: Iterable[Entry]) -> None:
+    def __init__(
+        self,
+        master: Iterable[Item],
+        incumbent: Iterable[Entry],
+        differs: Callable[[Entry, Entry], What | None] = difference,
+        record: Callable[[Entry], None] = lambda _entry: None,
+    ) -> None:
         self._master = iter(master)
         self._incumbent = iter(incumbent)
+        self._differs = differs
+        self._record = record
         self._new: Item | None = None
         self._old: Entry | None = None
         self._links = _Links()
@@ -131,13 +139,15 @@ class Comparison:
         return self._in_both(new, old)
 
     def _only_in_master(self, new: Entry) -> Change | None:
+        self._record(new)
         if new.nlink > 1 and new.kind is not Kind.DIRECTORY:
             self._links.add(new, None, What.ADD)
             return None
         return Change(new.path, What.ADD, new, None)
 
     def _in_both(self, new: Entry, old: Entry) -> Change | None:
-        what = difference(new, old)
+        self._record(new)
+        what = self._differs(new, old)
         gone = self._all_of(old) if what is What.REPLACE else None
         if (new.nlink > 1 or old.nlink > 1) and new.kind is not Kind.DIRECTORY:
             self._links.add(new, old, what, gone)
@@ -151,6 +161,7 @@ class Comparison:
         """One deletion for a whole directory; a directory above something the master names (and keeps) stays."""
         self._next_old()
         if self._new is not None and self._new.path.startswith(_below(old.path)):
+            self._record(old)
             return None
         return Change(old.path, What.DELETE, None, old, self._all_of(old))
 
@@ -170,6 +181,7 @@ class Comparison:
         while self._old is not None and (self._old.path == path or self._old.path.startswith(prefix)):
             if self._old.nlink > 1 and self._old.kind is not Kind.DIRECTORY:
                 self._links.keep(self._old)
+            self._record(self._old)
             self._next_old()
 
     def _next_new(self) -> None:
@@ -181,9 +193,19 @@ class Comparison:
             self.on_drive.add(old)
 
 
-def compare(master: Iterable[Item], incumbent: Iterable[Entry]) -> Comparison:
-    """Hold two listings, both in `listing.order`, against each other; nothing is read before `changes` is."""
-    return Comparison(master, incumbent)
+def compare(
+    master: Iterable[Item],
+    incumbent: Iterable[Entry],
+    *,
+    differs: Callable[[Entry, Entry], What | None] = difference,
+    record: Callable[[Entry], None] = lambda _entry: None,
+) -> Comparison:
+    """Hold two listings, both in `listing.order`, against each other; nothing is read before `changes` is.
+
+    `differs` decides about what both have. `record` is given, in order, what the drive will hold once all differences
+    are gone: the master's entries, and the drive's own where the master says to keep them.
+    """
+    return Comparison(master, incumbent, differs, record)
 
 
 def _below(path: bytes) -> bytes:

@@ -5,17 +5,19 @@ It is made by reading only: one walk of each master, held against the copy on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from flashback.backup.catalogue import CatalogueBroken, Draft, believed, changed_since, forget
 from flashback.backup.changes import ChangeSet
 from flashback.backup.compare import compare
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts
+from flashback.backup.listing import Entry
 from flashback.backup.reader import Owner, owner_of, reading_master
 from flashback.backup.walk import walk_incumbent
 from flashback.config.values import Master
@@ -25,10 +27,31 @@ from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
 
+FULL_EVERY: Final = 10
+"""So many runs may rest on the catalogue; then both sides are compared in full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a plan may put things: `spool` takes work lists, `avoid` is the folder of mount points, never entered,
+    `catalogues` the folder of what this machine knows the drives to hold.
+    """
+
+    spool: Path
+    avoid: Path
+    catalogues: Path
+
+    def catalogue(self, drive: OpenDrive, master: Master) -> Path:
+        """The file of one master on one drive."""
+        return self.catalogues / drive.known.uuid / f"{master.name}.listing"
+
 
 @dataclass(frozen=True, slots=True)
 class MasterPlan:
-    """What the run is going to do with one master. `snapshot` is the name that the incumbent gets first, if any."""
+    """What the run is going to do with one master. `snapshot` is the name that the incumbent gets first, if any.
+
+    `draft` is the catalogue to be, `full` says that the copy itself was looked at.
+    """
 
     master: Master
     owner: Owner
@@ -36,6 +59,8 @@ class MasterPlan:
     remarks: tuple[Remark, ...]
     incumbent: journal.Incumbent
     snapshot: str | None
+    draft: Draft
+    full: bool
 
     def facts(self) -> MasterFacts:
         """What the guards look at."""
@@ -93,33 +118,62 @@ def plan_master(
     master: Master,
     lines: Sequence[journal.Line],
     *,
-    spool: Path,
-    avoid: Path,
+    places: Places,
+    full: bool,
     watch: Callable[[], None],
 ) -> MasterPlan:
-    """Walk the master as its owner and its copy as root, at the same time, and hold one against the other.
+    """Walk the master as its owner, and hold it against its copy.
 
-    `avoid` is the folder of mount points, never entered; work lists are spooled into `spool`. Raises what the walk
-    of the master runs into, `DriveGone` when the drive vanishes meanwhile.
+    What the copy holds is in the catalogue, if that can be believed; else, with `full`, and every `FULL_EVERY` runs,
+    it is walked, too, as root and at the same time. Raises what the walk of the master runs into, `DriveGone` when the
+    drive vanishes meanwhile.
     """
+    try:
+        return _planned(
+            drive, master, lines, places, watch, full=full or runs_since_full(lines, master.name) >= FULL_EVERY
+        )
+    except CatalogueBroken:
+        forget(places.catalogue(drive, master))
+        return _planned(drive, master, lines, places, watch, full=True)
+
+
+def _planned(
+    drive: OpenDrive,
+    master: Master,
+    lines: Sequence[journal.Line],
+    places: Places,
+    watch: Callable[[], None],
+    *,
+    full: bool,
+) -> MasterPlan:
     remarks: list[Remark] = []
     owner = owner_of(master.path, master.owner)
+    state = journal.incumbent(lines, master.name)
+    draft = Draft.begun(places.spool)
     with ExitStack() as opened:
         current = _current(drive, master.name, opened)
-        incumbent_entries = walk_incumbent(current) if current is not None else iter(())
+        known = None
+        if current is not None and state.complete and not full:
+            at = btrfs.subvolume(current)
+            file = places.catalogue(drive, master)
+            known = opened.enter_context(believed(file, subvolume=at.uuid, generation=at.generation))
         master_entries = opened.enter_context(
             reading_master(
                 master.path,
                 owner,
                 filter=Filter(master.rules),
                 symlinks=master.symlinks,
-                avoid=avoid,
+                avoid=places.avoid,
                 remark=remarks.append,
+                with_xattrs=known is None,
             )
         )
-        changes = ChangeSet.collect(compare(master_entries, incumbent_entries), directory=spool, watch=watch)
+        if known is not None:
+            comparison = compare(master_entries, known.entries(), differs=changed_since, record=draft.add)
+        else:
+            comparison = compare(master_entries, _walked(current), record=draft.add)
+        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch)
         names = snapshots_of(drive, master.name)
-    state = journal.incumbent(lines, master.name)
     return MasterPlan(
         master=master,
         owner=owner,
@@ -127,7 +181,22 @@ def plan_master(
         remarks=tuple(Remark(each.kind, master.name, each.path, each.detail) for each in remarks),
         incumbent=state,
         snapshot=snapshot_due(state, names, changed=not changes.is_empty),
+        draft=draft,
+        full=known is None,
     )
+
+
+def _walked(current: int | None) -> Iterator[Entry]:
+    return walk_incumbent(current) if current is not None else iter(())
+
+
+def runs_since_full(lines: Sequence[journal.Line], master: str) -> int:
+    """How many runs over this master, by the drive's journal, since both sides were last compared in full."""
+    count = 0
+    for line in lines:
+        if line.master == master and line.mark in {journal.Mark.COMPLETE, journal.Mark.UNCHANGED}:
+            count = 0 if line.facts.get("full") else count + 1
+    return count
 
 
 def snapshot_due(state: journal.Incumbent, existing: Sequence[str], *, changed: bool) -> str | None:

@@ -38,6 +38,9 @@ def run(
     drive: front.Drive = None,
     scrub: Annotated[bool, typer.Option("--scrub", help="Read everything back afterwards and check it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan; nothing is written.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compare both sides file by file, whatever is known of the drive.")
+    ] = False,
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="HOLD", help="Let a guard's hold pass; may be repeated.")
     ] = None,
@@ -57,7 +60,7 @@ def run(
         from flashback.backup.service import back_up
         from flashback.drive.choose import choose
 
-        request = RunRequest(scrub=scrub, dry_run=dry_run, allowed=known_holds(allow or ()))
+        request = RunRequest(scrub=scrub, full=full, dry_run=dry_run, allowed=known_holds(allow or ()))
         needs_root("flashback run")
         settings = app.config()
         with front.teller(app) as tell, app.ledger() as ledger:

@@ -33,6 +33,11 @@ class Paths:
         return self.state / "headers"
 
     @property
+    def catalogues(self) -> Path:
+        """What the drives are known to hold, a folder for each drive."""
+        return self.state / "catalogue"
+
+    @property
     def mounts(self) -> Path:
         """The folder of the mount points."""
         return self.runtime / "mnt"

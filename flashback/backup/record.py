@@ -1,0 +1,61 @@
+"""What a run leaves behind beside the copy: lines in the drive's journal, the configuration, the catalogue."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection
+from contextlib import ExitStack
+
+from flashback.backup.catalogue import forget
+from flashback.backup.plan import MasterPlan, Places
+from flashback.config.values import Config
+from flashback.core.errors import NoSpace, NotFinished
+from flashback.drive import journal, layout
+from flashback.drive.session import OpenDrive
+from flashback.tools import btrfs
+
+
+def write_line(drive: OpenDrive, line: journal.Line) -> None:
+    """Append a line to the drive's journal, on the medium when this returns.
+
+    Raises `DriveGone`, `NoSpace`, `NotFinished`; the run must not go on then.
+    """
+    name = drive.known.name
+    try:
+        with layout.directory(drive.root, layout.OURS) as ours:
+            layout.append_line_even_when_full(ours, layout.JOURNAL, journal.encode(line))
+    except OSError as problem:
+        drive.watch()
+        if problem.errno == errno.ENOSPC:
+            raise NoSpace(f"{name} is full to the last byte") from problem
+        raise NotFinished(
+            f"the journal on {name} could not be written: {os.strerror(problem.errno or 0)}",
+            hint=f"check the cable and the port, then: flashback run {name}",
+        ) from problem
+
+
+def keep_configuration(drive: OpenDrive, config: Config) -> None:
+    """A copy of the configuration and the exclusions, for a bare machine; written only where it differs."""
+    files = dict.fromkeys([config.file, *(file for master in config.masters for file in master.exclusion_files)])
+    with ExitStack() as opened:
+        ours = opened.enter_context(layout.directory(drive.root, layout.OURS))
+        folder = opened.enter_context(layout.made_directory(ours, layout.CONFIG_COPY))
+        for file in files:
+            content = file.read_bytes() if file.is_file() else b""
+            if content and layout.read_text(folder, file.name) != content:
+                layout.write_text(folder, file.name, content)
+
+
+def keep_catalogue(drive: OpenDrive, plan: MasterPlan, places: Places, *, doubtful: Collection[bytes]) -> None:
+    """Note what the drive holds now. `doubtful` are the paths that were not copied as planned.
+
+    Where it is not known which file went wrong (an empty path), nothing will be believed next time.
+    """
+    file = places.catalogue(drive, plan.master)
+    if b"" in doubtful:
+        forget(file)
+        return
+    with layout.directory(drive.root, plan.master.name) as folder, layout.directory(folder, layout.CURRENT) as current:
+        at = btrfs.subvolume(current)
+    plan.draft.keep(file, subvolume=at.uuid, generation=at.generation, doubtful=doubtful)
