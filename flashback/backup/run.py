@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import uuid
@@ -17,10 +16,20 @@ from flashback import BUILT
 from flashback.backup import guard
 from flashback.backup.copy import CopyResult, bring_up_to_date
 from flashback.backup.masters import carried, look_at
-from flashback.backup.plan import MasterPlan, Plan, plan_master, read_journal, scrub_due, snapshots_of, space_for
+from flashback.backup.plan import (
+    MasterPlan,
+    Places,
+    Plan,
+    plan_master,
+    read_journal,
+    scrub_due,
+    snapshots_of,
+    space_for,
+)
+from flashback.backup.record import keep_catalogue, keep_configuration, write_line
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
-from flashback.core.errors import NoSpace, NotFinished
+from flashback.core.errors import NoSpace
 from flashback.core.events import UNREAD, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
@@ -39,9 +48,10 @@ what is written is compressed."""
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What was asked for. `allowed` are the names of guards that may be passed over."""
+    """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over."""
 
     scrub: bool = False
+    full: bool = False
     dry_run: bool = False
     allowed: Collection[str] = ()
 
@@ -84,6 +94,8 @@ class Run:
         self.ledger = ledger
         self.session = session
         self.request = request
+        paths = context.paths
+        self.places = Places(spool=paths.runtime, avoid=paths.mounts, catalogues=paths.catalogues)
         self.report = Report()
         self.begun = context.clock()
         self.known = session.candidate.known
@@ -160,8 +172,8 @@ class Run:
             drive,
             master,
             self.report.journal,
-            spool=self.context.paths.runtime,
-            avoid=self.context.paths.mounts,
+            places=self.places,
+            full=self.request.full,
             watch=drive.watch,
         )
         for remark in plan.remarks:
@@ -182,16 +194,18 @@ class Run:
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
         for each in plan.masters:
             if each.changes.is_empty and each.incumbent.complete:
-                facts = {**self._begun_facts(), **each.changes.as_json()}
+                facts = {**self._begun_facts(), **each.changes.as_json(), "full": each.full}
                 name = each.master.name
                 unread = self._unread_in(name)
                 self.report.completed[name] = self._note(
                     drive, journal.Mark.UNCHANGED, name, unread=unread, facts=facts
                 )
+                if each.full:
+                    keep_catalogue(drive, each, self.places, doubtful=())
             else:
                 self._bring_up_to_date(drive, each)
         identity.keep(drive, machine=self.context.machine)
-        self._keep_configuration(drive)
+        keep_configuration(drive, self.config)
         self._prove(drive)
 
     def _bring_up_to_date(self, drive: OpenDrive, plan: MasterPlan) -> None:
@@ -214,10 +228,11 @@ class Run:
                 name,
                 generation=btrfs.subvolume(current).generation,
                 unread=self._unread_in(name),
-                facts={**plan.changes.as_json(), "bytes_copied": result.bytes_copied},
+                facts={**plan.changes.as_json(), "bytes_copied": result.bytes_copied, "full": plan.full},
             )
             self._prove(drive)
             self.report.completed[name] = completed
+            keep_catalogue(drive, plan, self.places, doubtful=[remark.path for remark in result.remarks])
 
     def _unread_in(self, master: str) -> int:
         return len([remark for remark in self.report.unread if remark.master == master])
@@ -281,17 +296,6 @@ class Run:
         self._prove(drive)
         self.context.tell(StepDone(Step.SYNC, self.report.sync_seconds - before, self.known.name))
 
-    def _keep_configuration(self, drive: OpenDrive) -> None:
-        """A copy of the configuration and the exclusions, for a bare machine; written only where it differs."""
-        files = dict.fromkeys([self.config.file, *(f for m in self.config.masters for f in m.exclusion_files)])
-        with ExitStack() as opened:
-            ours = opened.enter_context(layout.directory(drive.root, layout.OURS))
-            folder = opened.enter_context(layout.made_directory(ours, layout.CONFIG_COPY))
-            for file in files:
-                content = file.read_bytes() if file.is_file() else b""
-                if content and layout.read_text(folder, file.name) != content:
-                    layout.write_text(folder, file.name, content)
-
     def _look_back(self, drive: OpenDrive) -> None:
         """What the ledger is to remember while the drive is in the safe."""
         self.report.space_after = space_for(drive)
@@ -315,17 +319,7 @@ class Run:
             master=master,
             **more,
         )
-        try:
-            with layout.directory(drive.root, layout.OURS) as ours:
-                layout.append_line_even_when_full(ours, layout.JOURNAL, journal.encode(line))
-        except OSError as problem:
-            drive.watch()
-            if problem.errno == errno.ENOSPC:
-                raise NoSpace(f"{self.known.name} is full to the last byte") from problem
-            raise NotFinished(
-                f"the journal on {self.known.name} could not be written: {os.strerror(problem.errno or 0)}",
-                hint=f"check the cable and the port, then: flashback run {self.known.name}",
-            ) from problem
+        write_line(drive, line)
         return line.at
 
     def _remark(self, remark: Remark) -> None:
