@@ -70,6 +70,7 @@ class World:
 def world(tmp_path, monkeypatch):
     with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
         world = World(tmp_path, ledger)
+        monkeypatch.setattr(init, "put_away_on", lambda _context, _device: None)
         monkeypatch.setattr(init, "examine", lambda _run, _device, _known: world.examined)
         monkeypatch.setattr(init, "prepare", world.prepare)
         monkeypatch.setattr(init, "back_up", world.back_up)
