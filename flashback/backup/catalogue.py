@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def changed_since(new: Entry, old: Entry) -> What | None:
     return None if same == (old.ctime_ns, old.ino, old.mode, old.uid, old.gid, old.mtime_ns) else What.ATTRIBUTES
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Draft:
     """The listing that will be true once the run is complete, gathered while the plan is made.
 
@@ -126,7 +127,9 @@ class Draft:
     @classmethod
     def begun(cls, directory: Path) -> Draft:
         """An empty one; `directory` takes the spool file."""
-        return cls(tempfile.TemporaryFile(dir=directory, prefix="flashback-"), [])
+        draft = cls(tempfile.TemporaryFile(dir=directory, prefix="flashback-"), [])  # noqa: SIM115 - lives as long as it
+        weakref.finalize(draft, draft._file.close)
+        return draft
 
     def add(self, entry: Entry) -> None:
         """The next entry, in the order of listings."""

@@ -204,11 +204,16 @@ class ChangeSet:
         return self.on_drive.files
 
     def as_json(self) -> dict[str, Any]:
-        """JSON-ready (docs/reference/json.md). Sizes are those of the files, not what they take on the drive.
+        """JSON-ready (docs/reference/json.md): the totals, and `largest`, the directories (two names deep at most) with
+        the most bytes copied and deleted.
+        """
+        return {**self.totals(), "largest": self._largest.as_json()}
+
+    def totals(self) -> dict[str, int]:
+        """Numbers only, no name from a file system. Sizes are those of the files, not what they take on the drive.
 
         `files_*` count files and links; `files_attributes` are those that differ in owner, mode, times, extended
-        attributes or hard links only. `largest` are the directories (two names deep at most) with the most bytes
-        copied and deleted.
+        attributes or hard links only.
         """
         counts = self.counts
         return {
@@ -225,7 +230,6 @@ class ChangeSet:
             "directories_changed": counts[What.ATTRIBUTES].directories,
             "directories_deleted": counts[What.DELETE].directories,
             "directories_unchanged": self.unchanged.directories,
-            "largest": self._largest.as_json(),
         }
 
 

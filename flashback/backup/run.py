@@ -194,7 +194,7 @@ class Run:
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
         for each in plan.masters:
             if each.changes.is_empty and each.incumbent.complete:
-                facts = {**self._begun_facts(), **each.changes.as_json(), "full": each.full}
+                facts = {**self._begun_facts(), **each.changes.totals(), "full": each.full}
                 name = each.master.name
                 unread = self._unread_in(name)
                 self.report.completed[name] = self._note(
@@ -228,7 +228,7 @@ class Run:
                 name,
                 generation=btrfs.subvolume(current).generation,
                 unread=self._unread_in(name),
-                facts={**plan.changes.as_json(), "bytes_copied": result.bytes_copied, "full": plan.full},
+                facts={**plan.changes.totals(), "bytes_copied": result.bytes_copied, "full": plan.full},
             )
             self._prove(drive)
             self.report.completed[name] = completed

@@ -186,6 +186,10 @@ def test_the_counts_are_json(collect):
     json.dumps(collect([entry(b"\xff/a")], []).as_json())
 
 
+def test_totals_hold_no_name_that_could_make_a_line_of_the_journal_unreadable(collect):
+    assert {type(value) for value in collect([entry(b"\xff/a")], []).totals().values()} == {int}
+
+
 @pytest.mark.parametrize(
     ("new", "old", "needed"),
     [
