@@ -28,28 +28,38 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import trees
-from flashback.backup import plan
-from flashback.backup.copy import CopyResult, bring_up_to_date
-from flashback.config.values import Master, Rule, Symlinks
+from flashback.app import Unattended
+from flashback.backup.plan import MasterPlan
+from flashback.backup.run import Report, Run, RunRequest
+from flashback.config.values import Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
-from flashback.core.text import number, size
-from flashback.drive import layout
+from flashback.core.context import Context, Paths
+from flashback.core.signals import StopSignals
+from flashback.core.text import number, rfc3339, size
+from flashback.drive import identity, layout
 from flashback.drive.commit import commit
-from flashback.drive.session import OpenDrive
+from flashback.drive.recognise import Candidate
+from flashback.drive.session import OpenDrive, Session
+from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs
 from flashback.tools.mount import private_namespace
 
 LINKS = {Symlinks.FOLLOW: "--copy-links", Symlinks.EXTERNAL: "--copy-unsafe-links", Symlinks.KEEP: "--links"}
 RUN = Programs()
+ENROLLED = datetime(2026, 1, 1, tzinfo=UTC)
+Figures = dict[str, float]
+STARTED = time.monotonic()
 MOUNTED = "nosuid,nodev,noexec,noatime,compress=zstd:3"
 PLAIN_RSYNC = (
     *("rsync", "-rtpgoHAX", "--numeric-ids", "--no-devices", "--no-specials", "--delete-delay"),
@@ -59,19 +69,21 @@ PLAIN_RSYNC = (
 """As somebody who knows rsync well would call it for such a drive."""
 
 
-# --- a drive without LUKS
+# --- runs over a drive without LUKS
 
 
 @contextmanager
 def open_drive(mount_point: Path) -> Iterator[OpenDrive]:
-    """What a session hands to a run, for a Btrfs that is mounted already."""
+    """What a session hands to a run, for a Btrfs that is mounted already; its marker is written where it is missing."""
     source = _source_of(mount_point)
     root = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    uuid = btrfs.filesystem_uuid(root)
-    known = KnownDrive(uuid, "practice", "", 0, datetime(2026, 1, 1, tzinfo=UTC), filesystem_uuid=uuid)
-    volume = block.LuksVolume(source, source, uuid, "", 2, 0, "", "", "", read_only=False, diskseq=0)
-    errors = btrfs.error_counts(uuid)
     try:
+        uuid = btrfs.filesystem_uuid(root)
+        known = KnownDrive(uuid, "practice", "", 0, ENROLLED, filesystem_uuid=uuid)
+        with layout.made_directory(root, layout.OURS) as ours:
+            identity.write(root, ours, known, created=rfc3339(ENROLLED), machine="bench")
+        volume = block.LuksVolume(source, source, uuid, "", 2, 0, "", "", "", read_only=False, diskseq=0)
+        errors = btrfs.error_counts(uuid)
         yield OpenDrive(known, volume, "", mount_point, root, uuid, block.presence(source), errors, read_only=False)
     finally:
         os.close(root)
@@ -86,53 +98,53 @@ def _source_of(mount_point: Path) -> str:
 
 
 @dataclass(slots=True)
-class Done:
-    """What one run of the copying part did."""
+class Opened:
+    """Stands for a session: the drive is open already, and stays so."""
 
-    plan: plan.MasterPlan
-    result: CopyResult | None
+    drive: OpenDrive
 
     @property
-    def remarks(self) -> list[Any]:
-        return [*self.plan.remarks, *(self.result.remarks if self.result else ())]
+    def candidate(self) -> Candidate:
+        return Candidate(self.drive.known, self.drive.volume)
+
+    @contextmanager
+    def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:  # noqa: ARG002 - a session's
+        yield self.drive
 
 
-def back_up(drive: OpenDrive, master: Master, spool: Path, *, snapshot: str | None = None) -> Done:
-    """The steps of a run between opening and closing, without journal and ledger. `snapshot`: take it before."""
-    with ExitStack() as opened:
-        made = plan.plan_master(drive, master, (), spool=spool, avoid=drive.mount_point, watch=drive.watch)
-        if made.changes.is_empty:
-            commit(drive)
-            return Done(made, None)
-        folder = opened.enter_context(layout.made_directory(drive.root, master.name, 0o755))
-        place = drive.mount_point / master.name
-        with layout.made_directory(folder, layout.SNAPSHOTS) as snapshots:
-            if snapshot is not None:
-                btrfs.snapshot(RUN, place / layout.CURRENT, place / layout.SNAPSHOTS / snapshot)
-            names = layout.snapshot_names(snapshots)
-        if not (place / layout.CURRENT).exists():
-            btrfs.create_subvolume(RUN, place / layout.CURRENT)
-        result = bring_up_to_date(
-            RUN,
-            master=master.path,
-            owner=made.owner,
-            incumbent=opened.enter_context(layout.directory(folder, layout.CURRENT)),
-            incumbent_path=place / layout.CURRENT,
-            changes=made.changes,
-            symlinks=master.symlinks,
-            newest_snapshot=place / layout.SNAPSHOTS / names[-1] if names else None,
-            tell=lambda _event: None,
-            watch=drive.watch,
-        )
-        commit(drive)
-        return Done(made, result)
+def back_up(drive: OpenDrive, master: Master, state: Path, *, full: bool = False) -> Report:
+    """A whole run but for opening and closing. `state` takes the ledger, the catalogue and the work lists."""
+    state.mkdir(exist_ok=True)
+    context = Context(
+        run=RUN,
+        signals=StopSignals(),
+        clock=_fast_clock,
+        tell=lambda _event: None,
+        person=Unattended(None),
+        paths=Paths(config=state / "no.yaml", state=state, runtime=state),
+        machine="bench",
+    )
+    with Ledger.open(context.paths.ledger) as ledger:
+        if drive.known.uuid not in {known.uuid for known in ledger.drives()}:
+            ledger.enrol(drive.known)
+        config = Config(file=context.paths.config, masters=(master,), scrub_every=None)
+        request = RunRequest(full=full)
+        run = Run(context, config, ledger, cast("Session", Opened(drive)), request)
+        with patch("flashback.backup.run.prove_destination"):  # it wants to see a LUKS mapping
+            run.execute()
+    return run.report
+
+
+def _fast_clock() -> datetime:
+    """No two runs end within one second of it."""
+    return datetime.now(UTC) + timedelta(seconds=99 * (time.monotonic() - STARTED))
 
 
 # --- correctness
 
 
 def check_phases(
-    tree: trees.Tree, drive: OpenDrive, spool: Path, *, symlinks: Symlinks, owner: str, days: int = 1, share: float
+    tree: trees.Tree, drive: OpenDrive, state: Path, *, symlinks: Symlinks, owner: str, days: int = 1, share: float
 ) -> Iterator[tuple[str, list[str]]]:
     """Back up, let days of work pass, back up again; after each: what happened, and what is not as it should be.
 
@@ -144,17 +156,22 @@ def check_phases(
     for day in range(days + 1):
         if day:
             trees.work(tree, share=share)
-        done = back_up(drive, master, spool, snapshot=f"20260101T00000{day}Z" if day else None)
-        told = [f"remark: {remark}" for remark in done.remarks]
-        yield "a day of work" if day else "first copy", told + _against_fresh_copy(tree, current, drive, symlinks)
-        before = trees.touched(current)
-        again = back_up(drive, master, spool)
-        found = [] if again.result is None else [f"not empty: {_changed(again.plan)}"]
-        touched = [f"touched: {line!r}" for line in set(before) ^ set(trees.touched(current))]
-        yield "nothing changed", found + touched
+        report = back_up(drive, master, state, full=day == 2)
+        told = [f"remark: {remark}" for remark in report.remarks]
+        snapshots = [] if bool(report.snapshots) == bool(day) else [f"snapshots: {report.snapshots}"]
+        phase = f"day {day}" if day else "first copy"
+        yield phase, told + snapshots + _against_fresh_copy(tree, current, drive, symlinks)
+        for how, full in (("nothing changed", False), ("nothing, in full", True)):
+            before = trees.touched(current)
+            again = back_up(drive, master, state, full=full)
+            assert again.plan is not None
+            [made] = again.plan.masters
+            found = [f"not empty: {_changed(made)}"] if again.copies else []
+            found += [f"{how} was {'' if made.full else 'not '}in full"] if made.full != full else []
+            yield how, found + [f"touched: {line!r}" for line in set(before) ^ set(trees.touched(current))]
 
 
-def _changed(made: plan.MasterPlan) -> dict[str, Any]:
+def _changed(made: MasterPlan) -> dict[str, Any]:
     lists = made.changes
     named = {"first": lists.remove_first, "apart": lists.apart, "whole": lists.whole, "in place": lists.in_place}
     return {key: list(spool)[:20] for key, spool in {**named, "after": lists.remove_after}.items() if len(spool)}
@@ -180,8 +197,9 @@ def check(files: int, folder: Path) -> bool:
                 os.chmod(home, 0o755)
                 tree = trees.plant(home + b"/master", home + b"/outside", files=files, seed=len(owner))
                 drive = opened.enter_context(open_drive(stick.mount_point))
+                state = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=folder)))
                 for phase, wrong in check_phases(
-                    tree, drive, folder, symlinks=symlinks, owner=owner, days=2, share=0.02
+                    tree, drive, state, symlinks=symlinks, owner=owner, days=2, share=0.02
                 ):
                     verdict = f"{len(wrong)} WRONG" if wrong else "equal"
                     print(f"{symlinks:9} {owner:7} {phase:16} {verdict}", *wrong[:20], sep="\n", flush=True)
@@ -192,7 +210,7 @@ def check(files: int, folder: Path) -> bool:
 # --- what grows with what
 
 
-def mebibyte_changed(home: Path, mount_point: Path, spool: Path, *, mebibytes: int) -> dict[str, float]:
+def mebibyte_changed(home: Path, mount_point: Path, state: Path, *, mebibytes: int) -> dict[str, float]:
     """Change 1 MiB in a file of so many that cannot be compressed, with a snapshot before: bytes allocated, memory."""
     root = home / "large"
     root.mkdir()
@@ -201,12 +219,12 @@ def mebibyte_changed(home: Path, mount_point: Path, spool: Path, *, mebibytes: i
         file.writelines(chance.randbytes(1 << 20) for _ in range(mebibytes))
     master = Master("large", root)
     with open_drive(mount_point) as drive:
-        apart(lambda: back_up(drive, master, spool))
+        apart(lambda: back_up(drive, master, state))
         before = _allocated(drive)
         with open(root / "file", "r+b") as file:
             file.seek((mebibytes // 2 << 20) + 12_345)
             file.write(chance.randbytes(1 << 20))
-        figures = apart(lambda: back_up(drive, master, spool, snapshot="20260101T000000Z"))
+        figures = apart(lambda: back_up(drive, master, state))
         return figures | {"allocated": _allocated(drive) - before}
 
 
@@ -282,64 +300,81 @@ def errand(*argv: str | Path) -> str:
 
 @dataclass(slots=True)
 class Bench:
-    """A master, and the two who copy it."""
+    """A master, and the two who copy it, each to a drive of their own."""
 
     root: Path
-    spool: Path
+    state: Path
     owner: str
-    rows: dict[str, dict[str, list[dict[str, float]]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
+    sticks: dict[str, Stick]
+    rows: dict[str, dict[str, list[Figures]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     days: int = 0
 
-    def flashback(self, stick: Stick, *, changed: bool) -> None:
-        """One run of the copying part."""
-        rules = tuple(map(Rule, trees.RULES))
-        master = Master("docs", self.root, self.owner, Symlinks.FOLLOW, rules=rules)
-        with open_drive(stick.mount_point) as drive:
-            self.days += 1
-            back_up(drive, master, self.spool, snapshot=f"20260101T{self.days:06d}Z" if changed else None)
+    def flashback(self, *, full: bool = False) -> dict[str, float]:
+        """A run, in full if it must be."""
+        master = Master("docs", self.root, self.owner, Symlinks.FOLLOW, rules=tuple(map(Rule, trees.RULES)))
+        with open_drive(self.sticks["Flashback"].mount_point) as drive:
+            report = back_up(drive, master, self.state, full=full)
+        assert report.plan is not None
+        return {"full": float(report.plan.masters[0].full), "sync": report.sync_seconds}
 
-    def rsync(self, stick: Stick, *, changed: bool) -> None:
+    def rsync(self, *, snapshot: bool) -> dict[str, float]:
         """The same by hand."""
-        place = stick.mount_point / "docs"
+        mount_point = self.sticks["rsync"].mount_point
+        place = mount_point / "docs"
         if not place.exists():
             place.mkdir()
             btrfs.create_subvolume(RUN, place / "current")
-        if changed:
-            self.days += 1
+        if snapshot:
             btrfs.snapshot(RUN, place / "current", place / f"before-{self.days}")
         argv = [*PLAIN_RSYNC, "--copy-links", "--", f"{self.root}/", f"{place / 'current'}/"]
+        # It may end with 23 where a directory became something else (3.5.0 looks for an ACL in the wrong place).
         rules = b"\0".join(trees.RULES)
-        subprocess.run(argv, input=rules, stdout=subprocess.DEVNULL, env=trees.ENVIRONMENT, check=True)
-        with open(place) as folder:
-            btrfs.sync(folder.fileno())
+        subprocess.run(argv, input=rules, stdout=subprocess.DEVNULL, env=trees.ENVIRONMENT, check=False)
+        with open_drive(mount_point) as drive:
+            commit(drive)
+        return {}
 
-    def measure(self, row: str, who: str, stick: Stick, *, changed: bool) -> None:
-        """Let one of them do its work in a process of its own."""
-        before = stick.counters()
-        work: Callable[..., None] = self.flashback if who == "flashback" else self.rsync
-        figures = apart(lambda: work(stick, changed=changed))
+    def round(self, row: str, turn: int, *, prepare: Callable[[], None], snapshot: bool = False, full: bool) -> None:
+        """One after the other, in an order that changes."""
+        works: dict[str, Callable[[], dict[str, float]]] = {
+            "rsync": lambda: self.rsync(snapshot=snapshot),
+            "Flashback": self.flashback,
+        }
+        if full:
+            works["in full"] = lambda: self.flashback(full=True)
+        for who in sorted(works, key=list(works).index, reverse=bool(turn % 2)):
+            prepare()
+            figures = self.measure(who, works[who])
+            if who == "Flashback" and full and figures["full"]:  # its turn to look at everything: not this row's
+                prepare()
+                figures = self.measure(who, works[who])
+            self.rows[row][who].append(figures)
+            print(f"{row:32} {who:10} {figures['seconds']:7.2f} s {figures['reads']:6.0f} reads", file=sys.stderr)
         self.days += 1
+
+    def measure(self, who: str, work: Callable[[], dict[str, float]]) -> Figures:
+        """Let one of them do its work in a process of its own."""
+        stick = self.sticks["rsync" if who == "rsync" else "Flashback"]
+        before = stick.counters()
+        figures = apart(work)
         after = stick.counters()
-        figures |= {key: after[key] - before[key] for key in after}
-        self.rows[row][who].append(figures)
-        print(f"{row:28} {who:10} {figures['seconds']:7.2f} s  {figures['reads']:6.0f} reads", file=sys.stderr)
+        return figures | {key: after[key] - before[key] for key in after}
 
 
-def apart(work: Callable[[], None]) -> dict[str, float]:
+def apart(work: Callable[[], Any]) -> Figures:
     """Do it in a child: seconds, processor seconds, and the peak of memory in bytes of the child and its children."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             begun = time.monotonic()
-            work()
+            said = work()
             seconds = time.monotonic() - begun
             mine, theirs = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
             processor = mine.ru_utime + mine.ru_stime + theirs.ru_utime + theirs.ru_stime
             peaks = {"memory": mine.ru_maxrss * 1024, "memory of children": theirs.ru_maxrss * 1024}
-            os.write(writing, json.dumps({"seconds": seconds, "processor": processor, **peaks}).encode())
+            more = said if isinstance(said, dict) else {}
+            os.write(writing, json.dumps({"seconds": seconds, "processor": processor, **peaks, **more}).encode())
         except BaseException:  # noqa: BLE001 - the child must not go on as its parent
             sys.excepthook(*sys.exc_info())
         finally:
@@ -350,7 +385,7 @@ def apart(work: Callable[[], None]) -> dict[str, float]:
     os.waitpid(child, 0)
     if not said:
         raise RuntimeError("the child failed")
-    figures: dict[str, float] = json.loads(said)
+    figures: Figures = json.loads(said)
     return figures
 
 
@@ -373,61 +408,50 @@ def cold(sticks: dict[str, Stick], *, everything: bool, master: Path) -> None:
 
 def measured(files: int, gigabytes: float, folder: Path, rounds: int) -> dict[str, Any]:
     """The whole table."""
-    everybody = ["rsync", "flashback"]
     with ExitStack() as opened:
         home = opened.enter_context(tempfile.TemporaryDirectory(dir=folder)).encode()
         os.chmod(home, 0o755)
         tree = trees.plant(home + b"/master", home + b"/outside", files=files, bytes_in_all=int(gigabytes * 1e9))
         root = Path(os.fsdecode(tree.root))
-        bench = Bench(root, folder, pwd.getpwuid(65534).pw_name)
-        sticks = {who: opened.enter_context(Stick.made(folder, who)) for who in everybody}
+        sticks = {who: opened.enter_context(Stick.made(folder, who)) for who in ("rsync", "Flashback")}
+        bench = Bench(root, folder / "state", pwd.getpwuid(65534).pw_name, sticks)
         for turn in range(rounds):
-            for who in in_turn(everybody, turn):
-                sticks[who].format()
-                bench.measure("first copy", who, sticks[who], changed=False)
+            for stick in sticks.values():
+                stick.format()
+            bench.round("first copy", turn, prepare=lambda: warm(root), full=False)
         for turn in range(rounds):
-            for who in in_turn(everybody, turn):
-                bench.measure("nothing changed, warm", who, sticks[who], changed=False)
+            bench.round("nothing changed, warm", turn, prepare=lambda: None, full=True)
         for row, everything in (("just plugged in", False), ("all cold", True)):
             for turn in range(rounds):
-                for who in in_turn(everybody, turn):
-                    cold(sticks, everything=everything, master=root)
-                    bench.measure(f"nothing changed, {row}", who, sticks[who], changed=False)
+                prepare = partial(cold, sticks, everything=everything, master=root)
+                bench.round(f"nothing changed, {row}", turn, prepare=prepare, full=True)
         for turn in range(rounds):
             trees.work(tree)
-            for who in in_turn(everybody, turn):
-                cold(sticks, everything=False, master=root)
-                bench.measure("a day of work, just plugged in", who, sticks[who], changed=True)
+            prepare = partial(cold, sticks, everything=False, master=root)
+            bench.round("a day of work, just plugged in", turn, prepare=prepare, snapshot=True, full=False)
         return {"files": len(tree.files), "rows": bench.rows}
 
 
-def in_turn(everybody: list[str], turn: int) -> list[str]:
-    return everybody if turn % 2 == 0 else everybody[::-1]
-
-
-def table(rows: dict[str, dict[str, list[dict[str, float]]]]) -> Iterator[str]:
-    """Medians; times as ratios of the same round."""
-    yield "| work | rsync | Flashback | ratio | processor time, ratio | reads | written | peak memory |"
-    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+def table(rows: dict[str, dict[str, list[Figures]]]) -> Iterator[str]:
+    """Medians; ratios are those of the same round."""
+    yield "| work | who | time | ratio | processor time | ratio | reads | written | peak memory, with children |"
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
     for row, by in rows.items():
-        rsync, flashback = by["rsync"], by["flashback"]
+        for who, figures in by.items():
 
-        def middle(who: list[dict[str, float]], key: str) -> float:
-            return statistics.median(each[key] for each in who)
+            def middle(key: str, figures: list[Figures] = figures) -> float:
+                return statistics.median(each[key] for each in figures)
 
-        def ratio(key: str, by: dict[str, list[dict[str, float]]] = by) -> float:
-            pairs = zip(by["flashback"], by["rsync"], strict=True)
-            return statistics.median(mine[key] / theirs[key] for mine, theirs in pairs)
+            def ratio(key: str, pairs: list[tuple[Figures, Figures]]) -> float:
+                return statistics.median(mine[key] / theirs[key] for mine, theirs in pairs)
 
-        memory = size(int(middle(flashback, "memory")))
-        children = size(int(middle(flashback, "memory of children")))
-        yield (
-            f"| {row} | {middle(rsync, 'seconds'):.2f} s | {middle(flashback, 'seconds'):.2f} s "
-            f"| {ratio('seconds'):.2f} "
-            f"| {ratio('processor'):.2f} | {middle(rsync, 'reads'):,.0f} / {middle(flashback, 'reads'):,.0f} "
-            f"| {size(int(middle(rsync, 'bytes written')))} / {size(int(middle(flashback, 'bytes written')))} "
-            f"| {memory} + {children}; rsync {size(int(middle(rsync, 'memory of children')))} |"
-        )
+            pairs = list(zip(figures, by["rsync"], strict=True))
+            yield (
+                f"| {row} | {who} | {middle('seconds'):.2f} s | {ratio('seconds', pairs):.2f} "
+                f"| {middle('processor'):.2f} s | {ratio('processor', pairs):.2f} | {middle('reads'):,.0f} "
+                f"| {size(int(middle('bytes written')))} "
+                f"| {size(int(middle('memory')))}, {size(int(middle('memory of children')))} |"
+            )
 
 
 def main() -> None:
