@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, UsageError
 from flashback.core.events import Note
-from flashback.drive.recognise import Candidate, by_name, plugged_in
+from flashback.drive.recognise import Candidate, by_name, plugged_in, reappeared
 from flashback.rotation.values import KnownDrive, Standing
 from flashback.tools import udev
 
@@ -20,6 +20,8 @@ def choose(
     """The drive to work on. `ask` is `None` where nobody can be asked. Raises `DriveError`, `UsageError`."""
     if wanted is not None:
         return by_name(context.run, known, wanted)
+    for lost in plugged_in(context.run, [drive for drive in known if drive.standing is Standing.LOST]):
+        context.tell(Note(reappeared(lost.known)))
     here = _usable(context, known)
     if not here and wait:
         return _wait(context, known)

@@ -152,6 +152,14 @@ def check_identity(candidate: Candidate) -> None:
         )
 
 
+def reappeared(known: KnownDrive) -> str:
+    """What is said before anything else when a drive that was marked lost is plugged in."""
+    return (
+        f"{known.name} was marked lost, and is plugged in here. Somebody may have had it in hand. It is left alone; "
+        f"if it is to be used again: flashback drive set {known.name} standing=active"
+    )
+
+
 def refuse_unwanted(known: KnownDrive) -> None:
     """A lost or retired drive is not written to. Raises `DriveError`."""
     if known.standing is Standing.ACTIVE:

@@ -9,10 +9,11 @@ from typing import Any
 from flashback.config.values import Config, Rotation
 from flashback.core.context import Context
 from flashback.core.text import age, number, rfc3339, shown
+from flashback.drive.recognise import reappeared
 from flashback.rotation.exposure import SLACK, Fleet
 from flashback.rotation.exposure import sentence as exposure_sentence
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.outlook import DriveOutlook, Outlook, outlook
+from flashback.rotation.outlook import DriveOutlook, Outlook, State, outlook
 from flashback.rotation.values import RunRecord, SnapshotSpan, SpaceRecord
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
@@ -34,7 +35,11 @@ class Stock:
         if not self.outlook.drives:
             return "No drive is known here yet. Prepare one: sudo flashback init /dev/sdX (`lsblk` shows which it is)."
         table = status_table([self._row(each) for each in self.outlook.drives], self.now, colour=colour, width=width)
-        return "\n".join([table.rstrip(), "", *self._details(), *self._advice()]).rstrip()
+        first = [f"{line}\n" for line in self._reappeared()]
+        return "\n".join([*first, table.rstrip(), "", *self._details(), *self._advice()]).rstrip()
+
+    def _reappeared(self) -> list[str]:
+        return [reappeared(each.drive) for each in self.outlook.drives if each.plugged and each.state is State.LOST]
 
     def _row(self, line: DriveOutlook) -> StatusRow:
         space = self.spaces.get(line.drive.uuid)
