@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from flashback.backup.run import Report
-from flashback.core.errors import DriveState, Exit
+from flashback.core.errors import Exit
 from flashback.core.events import Finished
 from flashback.core.text import parse_rfc3339, rfc3339
 from flashback.drive.session import Session
@@ -23,7 +23,7 @@ def finished(report: Report, session: Session, *, begun: datetime, ended: dateti
         exit_code=code,
         drive=known.name,
         drive_state=session.state,
-        safe_to_remove=session.state is DriveState.CLOSED,
+        safe_to_remove=session.safe_to_remove,
         facts=facts(report, session, begun=begun, ended=ended, dry_run=dry_run),
         next_step=_next_step(code, known.name),
     )

@@ -28,7 +28,7 @@ def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candida
     except (FlashbackError, Interrupted) as error:
         known = outcome.facts(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
         name = candidate.known.name
-        last = explain.finished(explain.explain(error, drive=name), name, known, closed_for_sure=True)
+        last = explain.finished(explain.explain(error, drive=name), name, known, closed_for_sure=session.safe_to_remove)
     if run.report.sequence:
         remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
     context.tell(last)

@@ -75,6 +75,8 @@ class Session:
         self.close_seconds = 0.0
         self.bytes_written = 0
         self._written_before = 0
+        self._presence = block.Presence("", 0)
+        self._unflushed = False
 
     @contextmanager
     def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:
@@ -113,7 +115,7 @@ class Session:
             raise NotFinished(
                 f"{known.name} is write-protected", hint="look for a lock switch on the card or its adapter"
             )
-        presence = block.presence(volume.path)
+        presence = self._presence = block.presence(volume.path)
         self._written_before = block.bytes_written(volume.path)
         mount.private_namespace()
         mapping = mapping_name(known)
@@ -198,6 +200,11 @@ class Session:
             raise StillHeld(stuck, hint=f"end what uses it, then: flashback close {known.name}")
         wait_until_gone(known)
         self.state = self._look()
+        if self._unflushed:
+            raise NotFinished(
+                f"{known.name} did not confirm that everything is on the medium",
+                hint=f"check the cable and the port, then: flashback run {known.name} --scrub",
+            )
         self.bytes_written = max(0, block.bytes_written(volume.path) - self._written_before)
         self.close_seconds = time.monotonic() - begun
         self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
@@ -215,10 +222,16 @@ class Session:
         if cryptsetup.mappings_of(known.uuid):
             return DriveState.STILL_HELD
         try:
-            block.flush(volume.path)
+            if block.still_there(self._presence):  # else another device may be called so by now
+                block.flush(volume.path)
         except DriveGone:
-            return DriveState.GONE
-        return DriveState.CLOSED
+            self._unflushed = block.still_there(self._presence)
+        return DriveState.CLOSED if block.still_there(self._presence) else DriveState.GONE
+
+    @property
+    def safe_to_remove(self) -> bool:
+        """The mapping was seen to be gone, and the device has confirmed each time that everything is on the medium."""
+        return self.state is DriveState.CLOSED and not self._unflushed
 
 
 def mapping_name(known: KnownDrive) -> str:

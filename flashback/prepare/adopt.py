@@ -62,7 +62,7 @@ def adopt(context: Context, ledger: Ledger, wanted: str, options: AdoptOptions) 
     except (FlashbackError, Interrupted) as error:
         known = session.state if getattr(error, "drive_state", None) is DriveState.NOT_INVOLVED else None
         explanation = explain.explain(error, drive=name, state=known)
-        last = explain.finished(explanation, name, {"action": "adopt"}, closed_for_sure=True)
+        last = explain.finished(explanation, name, {"action": "adopt"}, closed_for_sure=session.safe_to_remove)
     context.tell(last)
     return int(last.exit_code)
 
@@ -183,7 +183,7 @@ def _finished(
         exit_code=Exit.DONE,
         drive=drive.name,
         drive_state=session.state,
-        safe_to_remove=session.state is DriveState.CLOSED,
+        safe_to_remove=session.safe_to_remove,
         facts={
             "action": "adopt",
             "uuid": drive.uuid,

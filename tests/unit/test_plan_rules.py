@@ -185,7 +185,13 @@ def test_result(found, nothing, result) -> None:
 
 
 def session(state: DriveState = DriveState.CLOSED) -> SimpleNamespace:
-    return SimpleNamespace(candidate=Candidate(RED, VOLUME), state=state, bytes_written=7, close_seconds=0.5)
+    return SimpleNamespace(
+        candidate=Candidate(RED, VOLUME),
+        state=state,
+        safe_to_remove=state is DriveState.CLOSED,
+        bytes_written=7,
+        close_seconds=0.5,
+    )
 
 
 def last(found: Report, state: DriveState = DriveState.CLOSED):

@@ -1,0 +1,60 @@
+"""A drive that is closed, but has not confirmed that everything is on the medium, is not called safe."""
+
+from __future__ import annotations
+
+import pytest
+
+from flashback.core.errors import DriveGone, DriveState, NotFinished
+from flashback.drive.session import Session
+from flashback.tools import block
+from tests.unit.drives import FakeKernel, a_context
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch) -> FakeKernel:
+    kernel = FakeKernel(tmp_path)
+    kernel.install(monkeypatch)
+    return kernel
+
+
+@pytest.fixture
+def session(kernel, tmp_path) -> Session:
+    return Session(a_context(tmp_path), kernel.candidate)
+
+
+def refusing(times: int):
+    """A flush that fails so many times: the kernel reports a lost write once."""
+    calls: list[str] = []
+
+    def flush(path: str) -> None:
+        calls.append(path)
+        if len(calls) <= times:
+            raise DriveGone(f"{path} cannot be flushed: Input/output error")
+
+    return flush
+
+
+def used(session: Session) -> Session:
+    with session.context.signals, session.held(purpose="test"):
+        pass
+    return session
+
+
+def test_a_flushed_drive_is_safe(session) -> None:
+    assert used(session).safe_to_remove
+
+
+def test_a_flush_that_fails_fails_the_run_although_the_next_one_succeeds(session, monkeypatch) -> None:
+    monkeypatch.setattr(block, "flush", refusing(1))
+    with pytest.raises(NotFinished, match="did not confirm") as caught:
+        used(session)
+    assert caught.value.drive_state is DriveState.CLOSED
+    assert not session.safe_to_remove
+
+
+def test_a_drive_in_whose_place_another_device_was_plugged_in_is_gone(session, kernel, monkeypatch) -> None:
+    """/dev/sdx1 exists and can be flushed, but it is not the insertion that was opened."""
+    monkeypatch.setattr(block, "still_there", lambda _presence: False)
+    assert used(session).state is DriveState.GONE
+    assert kernel.flushed == []
+    assert not session.safe_to_remove
