@@ -6,6 +6,7 @@ the drive is not known here, and the first step erases whatever an earlier try h
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveState
+from flashback.core.errors import DriveError, DriveState, FlashbackError
 from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
@@ -41,19 +42,28 @@ def prepare(context: Context, ledger: Ledger, request: InitRequest) -> KnownDriv
     Raises `UsageError` when the device came into use meanwhile, and whatever the tools run into.
     """
     with locked(context.paths.locks / "run.lock", purpose=f"init {request.name}"):
-        examined = examine(context.run, request.examined.device.path, ledger.drives())
+        erased = examine(context.run, request.examined.device.path, ledger.drives()).known
+        if erased is not None:
+            retire_erased(ledger, erased)  # first: killed half-way, its name must be free for the next try
         try:
             volume = _volume(context, request)
             known = _format(context, request, volume)
             _fill(context, request, known, volume)
         except BaseException as error:
             error.drive_state = _look(request)  # type: ignore[attr-defined]
+            if erased is not None:
+                _give_back_unless_erased(context, ledger, erased)
             raise
         block.flush(volume)
-        if examined.known is not None:
-            retire_erased(ledger, examined.known)
         ledger.enrol(known)
     return known
+
+
+def _give_back_unless_erased(context: Context, ledger: Ledger, drive: KnownDrive) -> None:
+    """The drive keeps its name when its LUKS header is still there."""
+    with contextlib.suppress(FlashbackError), context.signals.held():
+        if any(volume.uuid == drive.uuid for volume in block.luks_volumes(context.run)):
+            ledger.change(drive.uuid, name=drive.name, standing=drive.standing)
 
 
 def retire_erased(ledger: Ledger, erased: KnownDrive) -> None:
