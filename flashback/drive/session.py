@@ -7,6 +7,7 @@ mount_namespaces(7)).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
 
 TRIES: Final = 3
+AS_COMMITTED: Final = ("rescue=nologreplay",)
+"""After a pulled plug Btrfs wants to write its log back, and a mapping that cannot be written to is then not mounted at
+all ("can't read superblock"; btrfs(5), rescue). Read-only, what was committed last is seen instead."""
 GONE_WITHIN: Final = 10.0
 """Seconds that the kernel is given to let go of a mapping after the unmount."""
 
@@ -121,6 +125,7 @@ class Session:
         mapping = mapping_name(known)
         target = context.paths.mounts / known.name
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        options = AS_COMMITTED if read_only else self.mount_options
 
         self.state = DriveState.UNKNOWN
         stack.intend(f"the LUKS mapping {mapping}", lambda: cryptsetup.close(context.run, mapping))
@@ -128,7 +133,7 @@ class Session:
         stack.take(
             f"the mount at {target}",
             lambda: mount.mount(
-                context.run, cryptsetup.mapper_path(mapping), target, options=self.mount_options, read_only=read_only
+                context.run, cryptsetup.mapper_path(mapping), target, options=options, read_only=read_only
             ),
             lambda: mount.unmount(context.run, target),
         )
@@ -284,7 +289,8 @@ def prove_destination(drive: OpenDrive) -> None:
 
 def check_marker(drive: OpenDrive) -> marker.Marker:
     """The drive's own word on which drive it is. Raises `DriveError` when there is none or it names another."""
-    with layout.directory(drive.root, layout.OURS) as ours:
+    content = None
+    with contextlib.suppress(FileNotFoundError), layout.directory(drive.root, layout.OURS) as ours:
         content = layout.read_text(ours, layout.MARKER)
     if content is None:
         raise DriveError(f"{drive.known.name} does not carry Flashback's marker, so nothing was written")
