@@ -5,8 +5,10 @@ It is made by reading only: one walk of each master, held against the copy on th
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,10 +19,11 @@ from flashback.backup.changes import ChangeSet
 from flashback.backup.compare import compare
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts
-from flashback.backup.listing import Entry
+from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master
 from flashback.backup.walk import walk_incumbent
 from flashback.config.values import Master
+from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark
 from flashback.core.text import stamp
 from flashback.drive import journal, layout
@@ -33,8 +36,8 @@ FULL_EVERY: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where a plan may put things: `spool` takes work lists, `avoid` is the folder of mount points, never entered,
-    `catalogues` the folder of what this machine knows the drives to hold.
+    """Where a plan may put things: `spool` takes work lists, `avoid` is a folder of ours, mount points and
+    all, that is never entered, `catalogues` the folder of what this machine knows the drives to hold.
     """
 
     spool: Path
@@ -158,7 +161,7 @@ def _planned(
             file = places.catalogue(drive, master)
             known = opened.enter_context(believed(file, subvolume=at.uuid, generation=at.generation))
         master_entries = opened.enter_context(
-            reading_master(
+            _reading(
                 master.path,
                 owner,
                 filter=Filter(master.rules),
@@ -197,6 +200,26 @@ def runs_since_full(lines: Sequence[journal.Line], master: str) -> int:
         if line.master == master and line.mark in {journal.Mark.COMPLETE, journal.Mark.UNCHANGED}:
             count = 0 if line.facts.get("full") else count + 1
     return count
+
+
+@contextmanager
+def _reading(path: Path, owner: Owner, **how: Any) -> Iterator[Iterator[Item]]:  # noqa: ANN401 - as `reading_master`
+    """`reading_master`, with a sentence for a master that cannot be read at all."""
+    with reading_master(path, owner, **how) as items:
+        yield _told(items, path, owner)
+
+
+def _told(items: Iterator[Item], path: Path, owner: Owner) -> Iterator[Item]:
+    try:
+        yield from items
+    except OSError as problem:
+        why = os.strerror(problem.errno or 0)
+        if problem.errno in {errno.EACCES, errno.EPERM}:
+            raise ConfigError(
+                f"{owner.name} cannot read {path}: {why}",
+                hint="a master is read as its owner: name somebody who may as its `owner`, or change its mode",
+            ) from problem
+        raise NotFinished(f"{path} cannot be read: {why}", hint="look at it with ls, then run again") from problem
 
 
 def snapshot_due(state: journal.Incumbent, existing: Sequence[str], *, changed: bool) -> str | None:

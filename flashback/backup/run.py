@@ -95,7 +95,7 @@ class Run:
         self.session = session
         self.request = request
         paths = context.paths
-        self.places = Places(spool=paths.runtime, avoid=paths.mounts, catalogues=paths.catalogues)
+        self.places = Places(spool=paths.runtime, avoid=paths.runtime, catalogues=paths.catalogues)
         self.report = Report()
         self.begun = context.clock()
         self.known = session.candidate.known

@@ -236,7 +236,7 @@ class _Master:
         """Open a directory and read its names; where that fails all of it is kept."""
         path, links = frame.before + name, frame.links + follow
         if (at.st_dev, at.st_ino) in self.avoid:
-            return Kept(path)
+            return self._kept(RemarkKind.GENERAL, path, "is Flashback's own, drives are mounted there; left out")
         if links and frame.closes_loop(at):
             return self._kept(RemarkKind.LOOPING_LINK, path, "it leads to a directory that it lies in")
         try:

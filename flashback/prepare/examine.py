@@ -66,13 +66,13 @@ def examine(run: Runner, path: str, known: Sequence[KnownDrive]) -> Examined:
     device = block.find(devices, real)
     if device is None:
         raise UsageError(f"{shown(path)} is not a disk or partition that lsblk knows")
+    if device.read_only:
+        raise NotFinished(f"{shown(path)} is write-protected", hint="look for a lock switch on the card or its adapter")
     if reasons := why_not(device, devices):
         raise UsageError(
             f"{shown(path)} is in use: {'; '.join(reasons)}",
             hint="nothing was changed. If it is the right device, put away what uses it first",
         )
-    if device.read_only:
-        raise NotFinished(f"{shown(path)} is write-protected", hint="look for a lock switch on the card or its adapter")
     if device.size < SMALLEST:
         raise UsageError(
             f"{shown(path)} holds {size(device.size)}, which is too small: "
