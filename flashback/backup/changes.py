@@ -18,6 +18,8 @@ from flashback.backup.listing import Entry, Kind
 
 IN_PLACE_FROM: Final = 4 * 1024 * 1024
 """Files of at least so many bytes are changed in place, so that snapshots go on sharing what did not change."""
+HOLES_FROM: Final = 64 * 1024
+"""Holes of smaller files are filled with zeros, which the drive compresses."""
 LARGEST: Final = 10
 """How many directories `largest` names."""
 _REMEMBERED: Final = 4096
@@ -112,14 +114,17 @@ class ChangeSet:
     """The differences of one master. Everything here is final once `collect` has returned.
 
     Work lists, in the order of their use: `remove_first` (another kind stands in the way), `apart` (to be parted from
-    another name of the same file), `whole` (copied as a whole by rsync, or only their attributes), `in_place` (large
-    files on both sides, with one name each), `remove_after`. `master_root` is the inode of what was walked.
+    another name of the same file), `whole` (copied as a whole by rsync, or only their attributes), `holes` (likewise,
+    but with holes to be kept), `in_place` (large files on both sides, with one name each), `remove_after`. `whole` has
+    holes too where a hard-linked file has (`whole_has_holes`). `master_root` is the inode of what was walked.
     """
 
     def __init__(self, directory: Path) -> None:
         self.remove_first = Spool(directory)
         self.apart = Spool(directory)
         self.whole = Spool(directory, with_root=True)
+        self.holes = Spool(directory, with_root=True)
+        self.whole_has_holes = False
         self.in_place = Spool(directory)
         self.remove_after = Spool(directory)
         self.counts = {what: Count() for what in What}
@@ -161,7 +166,7 @@ class ChangeSet:
     def _add_entry(self, change: Change, entry: Entry) -> None:
         self.counts[change.what].add(entry)
         in_place = _goes_in_place(change)
-        (self.in_place if in_place else self.whole).add(change.path)
+        (self.in_place if in_place else self._list_for(change, entry)).add(change.path)
         if entry.kind is Kind.DIRECTORY:
             return
         self._files_listed += 1
@@ -169,6 +174,14 @@ class ChangeSet:
             self._largest.add(change.path, copied=entry.size)
             self.bytes_to_read += entry.size
             self.lower_bound_bytes += _needed(entry, change.old if in_place else None)
+
+    def _list_for(self, change: Change, entry: Entry) -> Spool:
+        if change.what not in _COPIED or not _has_holes(entry):
+            return self.whole
+        if entry.nlink == 1 and (change.old is None or change.old.nlink == 1):
+            return self.holes
+        self.whole_has_holes = True
+        return self.whole
 
     def _first_of_its_inode(self, entry: Entry) -> bool:
         if entry.nlink < 2:
@@ -181,7 +194,9 @@ class ChangeSet:
     @property
     def is_empty(self) -> bool:
         """Nothing is to be done."""
-        return not any(map(len, (self.remove_first, self.apart, self.whole, self.in_place, self.remove_after)))
+        return not any(
+            map(len, (self.remove_first, self.apart, self.whole, self.holes, self.in_place, self.remove_after))
+        )
 
     @property
     def files_added(self) -> int:
@@ -236,6 +251,11 @@ class ChangeSet:
 _COPIED: Final = frozenset({What.ADD, What.CHANGE, What.REPLACE})
 
 
+def _has_holes(entry: Entry) -> bool:
+    """Whether it takes less room in the master than its size says (there may be another reason: compression)."""
+    return entry.size >= HOLES_FROM and entry.blocks * 512 < entry.size
+
+
 def _goes_in_place(change: Change) -> bool:
     new, old = change.entry, change.old
     return (
@@ -252,4 +272,4 @@ def _needed(entry: Entry, overwritten: Entry | None) -> int:
     """Bytes that a file takes at least, before compression: holes take nothing, in place only growth is certain."""
     if overwritten is not None:
         return max(0, entry.size - overwritten.size)
-    return min(entry.size, entry.blocks * 512) if entry.blocks else entry.size
+    return min(entry.size, entry.blocks * 512) if entry.size >= HOLES_FROM else entry.size

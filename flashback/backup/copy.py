@@ -86,9 +86,11 @@ def bring_up_to_date(
                 groups=_is_known(owner.uid),
                 links=_LINKS[symlinks],
                 in_place=spool is changes.in_place,
+                fresh=not changes.files_on_drive,
+                sparse=spool is changes.holes or (spool is changes.whole and changes.whole_has_holes),
                 only_root=spool.only_root,
             )
-            for spool in (changes.whole, changes.in_place)
+            for spool in (changes.whole, changes.holes, changes.in_place)
             if len(spool)
         ]
         work.copy(requests)

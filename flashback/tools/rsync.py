@@ -23,6 +23,8 @@ from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.text import shown
 
 PROGRAM: Final = "rsync"
+_SHIELDS: Final = {"block_suspend": 36, "net_bind_service": 10}
+"""Harmless capabilities with their numbers (linux/capability.h); a container often has the second one only."""
 TICK: Final = 0.1
 """Seconds between two calls of `on_progress`."""
 
@@ -48,7 +50,9 @@ class CopyRequest:
 
     `uid` and `gid` are the reader's; `groups` says that the system knows this user, whose other groups then count too.
     `source` is the master too, opened: rsync starts there, whatever lies at its path by then.
-    `in_place` changes existing files block by block, else each is written anew and renamed over the old one.
+    `in_place` changes existing files block by block, else each is written anew and renamed over the old one; `fresh`
+    says that there are none yet, which saves the renaming. `sparse` leaves holes where there are zeros (rsync then
+    writes 1 KiB at a time).
     `only_root` goes with a list that is just `.`: the attributes of the master itself.
     """
 
@@ -61,6 +65,8 @@ class CopyRequest:
     groups: bool
     links: Links
     in_place: bool = False
+    fresh: bool = False
+    sparse: bool = False
     only_root: bool = False
 
 
@@ -122,13 +128,15 @@ def copy(run: Runner, request: CopyRequest, *, on_progress: Progress, watch: Cal
 
 
 def _argv(request: CopyRequest) -> tuple[str, ...]:
-    in_place = ("--inplace", "--no-whole-file") if request.in_place else ("--whole-file", "--sparse")
+    in_place = ("--inplace",) if request.in_place or request.fresh else ()
+    whole = "--no-whole-file" if request.in_place else "--whole-file"
+    sparse = ("--sparse",) if request.sparse else ()
     # `.` in a list means all that the directory holds; the filter takes that back
     only_root = ("--exclude=/*",) if request.only_root else ()
     return (
         PROGRAM,
         *("-s", "-tpgoHAXd", *_LINK_OPTIONS[request.links], "--numeric-ids", "--no-devices", "--no-specials"),
-        *("--modify-window=-1", *in_place, *only_root),
+        *("--modify-window=-1", whole, *in_place, *sparse, *only_root),
         *("--info=progress2,stats2,nonreg1", "--no-h", "--outbuf=L", "--out-format=@%n"),
         *("--files-from=-", "--from0"),
         *_source(request),
@@ -147,7 +155,27 @@ def _source(request: CopyRequest) -> tuple[str, ...]:
         return ("./",)
     groups = "--init-groups" if request.groups else "--clear-groups"
     ids = f"--reuid={request.uid} --regid={request.gid} {groups}"
-    return ("--trust-sender", "-e", f"setpriv {ids} --inh-caps=-all --no-new-privs --pdeathsig KILL --", "env:./")
+    return ("--trust-sender", "-e", f"setpriv {ids} {_shield()} --no-new-privs --pdeathsig KILL --", "env:./")
+
+
+def _shield() -> str:
+    """Options of setpriv that give the reader a capability which is of no use to it, and its user does not have.
+
+    The reader's user could attach to it otherwise (ptrace(2); seen on Debian, where nothing else forbids that) and say
+    to the root that trusts it whatever they like: files of root's with any mode, names below a link that leads out of
+    the copy. The kernel lets nobody attach who has not all the capabilities of the process (capabilities(7),
+    security/commoncap.c, `cap_ptrace_access_check`). Not `wake_alarm`: systemd gives that to people who log in.
+    """
+    mine = _capabilities()
+    names = [name for name, number in _SHIELDS.items() if mine >> number & 1]
+    words = ",".join(["-all", *(f"+{name}" for name in names)])
+    return f"--inh-caps={words} --ambient-caps={words}" if names else "--inh-caps=-all"
+
+
+def _capabilities() -> int:
+    """The capabilities that this process may hand on, as bits (proc_pid_status(5))."""
+    found = re.search(rb"^CapPrm:\s*([0-9a-f]+)$", Path("/proc/self/status").read_bytes(), re.MULTILINE)
+    return int(found[1], 16) if found else 0
 
 
 def _stopped(result: Result) -> NotFinished:

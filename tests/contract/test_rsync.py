@@ -105,14 +105,16 @@ def test_the_policy_for_links_is_in_the_options(links: Links, options: list[str]
 
 
 @pytest.mark.parametrize(
-    ("in_place", "there", "not_there"),
+    ("how", "there", "not_there"),
     [
-        (False, ["--whole-file", "--sparse"], ["--inplace", "--no-whole-file"]),
-        (True, ["--inplace", "--no-whole-file"], ["--whole-file", "--sparse"]),
+        ({}, ["--whole-file"], ["--inplace", "--no-whole-file", "--sparse"]),
+        ({"sparse": True}, ["--whole-file", "--sparse"], ["--inplace", "--no-whole-file"]),
+        ({"fresh": True}, ["--whole-file", "--inplace"], ["--no-whole-file", "--sparse"]),
+        ({"in_place": True}, ["--inplace", "--no-whole-file"], ["--whole-file", "--sparse"]),
     ],
 )
-def test_the_two_passes(in_place: bool, there: list[str], not_there: list[str], copying: Copying) -> None:
-    argv = copying.argv(in_place=in_place)
+def test_how_files_are_written(how: dict[str, bool], there: list[str], not_there: list[str], copying: Copying) -> None:
+    argv = copying.argv(**how)
     assert set(there) <= set(argv)
     assert not set(not_there) & set(argv)
 

@@ -17,7 +17,8 @@ BIG = IN_PLACE_FROM
 
 def entry(path: bytes, kind: Kind = FILE, **more) -> Entry:
     facts = {"mode": 0o644, "uid": 1, "gid": 1, "size": 10 if kind is FILE else 0, "mtime_ns": 5, "ctime_ns": 5}
-    return Entry(path=path, kind=kind, **{**facts, "dev": 1, "ino": hash(path), "nlink": 1, **more})
+    blocks = -(-more.get("size", facts["size"]) // 512)
+    return Entry(path=path, kind=kind, **{**facts, "dev": 1, "ino": hash(path), "nlink": 1, "blocks": blocks, **more})
 
 
 @pytest.fixture
@@ -186,6 +187,25 @@ def test_the_counts_are_json(collect):
     json.dumps(collect([entry(b"\xff/a")], []).as_json())
 
 
+def test_large_files_with_holes_are_listed_apart_as_long_as_they_have_one_name(collect):
+    holed = {"size": BIG, "blocks": 8}
+    master = [entry(b"full", size=BIG), entry(b"holed", **holed), entry(b"small", size=9000, blocks=8)]
+    changes = collect(master, [])
+    assert (list(changes.whole), list(changes.holes), changes.whole_has_holes) == (
+        [b"full", b"small"],
+        [b"holed"],
+        False,
+    )
+    linked = collect([entry(b"a", nlink=2, ino=5, **holed), entry(b"b", nlink=2, ino=5, **holed)], [])
+    assert (list(linked.whole), list(linked.holes), linked.whole_has_holes) == ([b"a", b"b"], [], True)
+
+
+def test_a_file_with_holes_of_which_only_attributes_differ_is_not_written_anew(collect):
+    holed = {"size": BIG, "blocks": 8}
+    changes = collect([entry(b"a", mode=0o600, **holed)], [entry(b"a", **holed)])
+    assert (list(changes.whole), list(changes.holes)) == ([b"a"], [])
+
+
 def test_totals_hold_no_name_that_could_make_a_line_of_the_journal_unreadable(collect):
     assert {type(value) for value in collect([entry(b"\xff/a")], []).totals().values()} == {int}
 
@@ -195,7 +215,9 @@ def test_totals_hold_no_name_that_could_make_a_line_of_the_journal_unreadable(co
     [
         ({"size": BIG * 2}, None, BIG * 2),
         ({"size": BIG * 2, "blocks": 8}, None, 4096),
+        ({"size": BIG * 2, "blocks": 0}, None, 0),
         ({"size": 100, "blocks": 8}, None, 100),
+        ({"size": 100, "blocks": 0}, None, 100),
         ({"size": BIG * 2}, {"size": BIG}, BIG),
         ({"size": BIG}, {"size": BIG * 2}, 0),
         ({"size": 20}, {"size": 10}, 20),
