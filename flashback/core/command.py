@@ -30,6 +30,9 @@ _IF_WE_LIVE: Final = '[ "$PPID" = "$0" ] && exec "$@"'
 """For sh(1): a parent that was killed before the kernel was asked to pass its death on is not the parent any more."""
 TICK: Final = 0.5
 """Seconds between two looks at `watch` while a child is silent."""
+PAUSE: Final = 0.01
+"""Seconds for which a talkative child is left to itself: rsync says two lines for each file, and being woken for each
+takes as long as the copying of a small one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,8 @@ def _pump(streams: dict[IO[bytes], Callable[[bytes], None]], watch: Callable[[],
                     lines.append(rests.pop(stream))
                 for line in filter(None, lines):
                     streams[stream](line)
+                if data:
+                    time.sleep(PAUSE)
             if time.monotonic() - looked >= TICK:
                 looked = time.monotonic()
                 watch()
