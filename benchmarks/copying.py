@@ -37,7 +37,7 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import trees
+from benchmarks import trees, walk
 from flashback.app import Unattended
 from flashback.backup.plan import MasterPlan
 from flashback.backup.run import Report, Run, RunRequest
@@ -79,7 +79,7 @@ def open_drive(mount_point: Path) -> Iterator[OpenDrive]:
     root = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         uuid = btrfs.filesystem_uuid(root)
-        known = KnownDrive(uuid, "practice", "", 0, ENROLLED, filesystem_uuid=uuid)
+        known = KnownDrive(uuid, f"practice-{uuid[:8]}", "", 0, ENROLLED, filesystem_uuid=uuid)
         with layout.made_directory(root, layout.OURS) as ours:
             identity.write(root, ours, known, created=rfc3339(ENROLLED), machine="bench")
         volume = block.LuksVolume(source, source, uuid, "", 2, 0, "", "", "", read_only=False, diskseq=0)
@@ -311,7 +311,7 @@ class Bench:
 
     def flashback(self, *, full: bool = False) -> dict[str, float]:
         """A run, in full if it must be."""
-        master = Master("docs", self.root, self.owner, Symlinks.FOLLOW, rules=tuple(map(Rule, trees.RULES)))
+        master = Master("docs", self.root, self.owner, Symlinks.FOLLOW, rules=tuple(map(Rule, walk.RULES)))
         with open_drive(self.sticks["Flashback"].mount_point) as drive:
             report = back_up(drive, master, self.state, full=full)
         assert report.plan is not None
@@ -328,7 +328,7 @@ class Bench:
             btrfs.snapshot(RUN, place / "current", place / f"before-{self.days}")
         argv = [*PLAIN_RSYNC, "--copy-links", "--", f"{self.root}/", f"{place / 'current'}/"]
         # It may end with 23 where a directory became something else (3.5.0 looks for an ACL in the wrong place).
-        rules = b"\0".join(trees.RULES)
+        rules = b"\0".join(walk.RULES)
         subprocess.run(argv, input=rules, stdout=subprocess.DEVNULL, env=trees.ENVIRONMENT, check=False)
         with open_drive(mount_point) as drive:
             commit(drive)
