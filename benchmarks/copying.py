@@ -186,7 +186,7 @@ def _against_fresh_copy(tree: trees.Tree, current: bytes, drive: OpenDrive, syml
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def check(files: int, folder: Path) -> bool:
+def check(files: int, gigabytes: float, folder: Path) -> bool:
     """Every way of treating links, as root and as a user; prints each phase and what was wrong."""
     fine = True
     with Stick.made(folder, "drive") as stick:
@@ -195,7 +195,13 @@ def check(files: int, folder: Path) -> bool:
                 stick.format()
                 home = opened.enter_context(tempfile.TemporaryDirectory(dir=folder)).encode()
                 os.chmod(home, 0o755)
-                tree = trees.plant(home + b"/master", home + b"/outside", files=files, seed=len(owner))
+                tree = trees.plant(
+                    home + b"/master",
+                    home + b"/outside",
+                    files=files,
+                    seed=len(owner),
+                    bytes_in_all=int(gigabytes * 1e9),
+                )
                 drive = opened.enter_context(open_drive(stick.mount_point))
                 state = Path(opened.enter_context(tempfile.TemporaryDirectory(dir=folder)))
                 for phase, wrong in check_phases(
@@ -468,7 +474,7 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)
         if asked.check:
-            sys.exit(not check(asked.files, folder))
+            sys.exit(not check(asked.files, asked.gigabytes, folder))
         if asked.large:
             return
         found = measured(asked.files, asked.gigabytes, folder, asked.rounds)
