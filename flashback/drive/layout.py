@@ -148,7 +148,14 @@ def _give_up_ballast(parent: int) -> bool:
 
 
 def snapshot_names(snapshots: int) -> tuple[str, ...]:
-    """The names of ours in an open `snapshots` folder, oldest first; anything else there is left alone."""
-    with os.scandir(snapshots) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    """The names of ours in an open `snapshots` folder, oldest first; anything else there is left alone.
+
+    The folder is opened anew: a Btrfs directory lists nothing that was made after it was opened (seen with Linux 6.1).
+    """
+    fresh = os.open(".", _DIRECTORY, dir_fd=snapshots)
+    try:
+        with os.scandir(fresh) as entries:
+            names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    finally:
+        os.close(fresh)
     return tuple(sorted(name for name in names if parse_stamp(name) is not None))
