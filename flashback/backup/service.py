@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from flashback.backup import outcome
 from flashback.backup.run import Run, RunRequest
 from flashback.config.values import Config
 from flashback.core.context import Context
-from flashback.core.errors import FlashbackError
+from flashback.core.errors import Exit, FlashbackError
+from flashback.core.events import Finished, Note
 from flashback.core.signals import Interrupted
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import Session
@@ -29,10 +31,33 @@ def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candida
         known = outcome.facts(run.report, session, begun=begun, ended=context.clock(), dry_run=request.dry_run)
         name = candidate.known.name
         last = explain.finished(explain.explain(error, drive=name), name, known, closed_for_sure=session.safe_to_remove)
-    if run.report.sequence:
-        remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
-    context.tell(last)
+    try:
+        with context.signals.held():
+            last = _remembered(context, ledger, run, session, begun, last)
+            context.tell(last)
+    except Interrupted:
+        pass  # all was done when it came; whoever has more to do looks at `signals.first`
     return int(last.exit_code)
+
+
+def _remembered(
+    context: Context, ledger: Ledger, run: Run, session: Session, begun: datetime, last: Finished
+) -> Finished:
+    """What is to be told: `last`, unless it was well and this machine cannot remember it."""
+    if not run.report.sequence:
+        return last
+    try:
+        remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
+    except FlashbackError as problem:
+        if last.exit_code != Exit.DONE:
+            context.tell(Note(f"This machine will not remember this run: {problem.what}"))
+            return last
+        name = session.candidate.known.name
+        problem.what = f"the backup on {name} is complete, but this machine cannot remember it: {problem.what}"
+        explanation = explain.explain(problem, drive=name, state=session.state)
+        failed = explain.finished(explanation, name, last.facts, closed_for_sure=session.safe_to_remove)
+        return replace(failed, result=last.result)
+    return last
 
 
 def remember(

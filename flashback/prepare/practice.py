@@ -18,6 +18,7 @@ from flashback.config.values import Config
 from flashback.core.context import Context, Paths
 from flashback.core.errors import Exit, FlashbackError, Missing, UsageError
 from flashback.core.secret import Secret
+from flashback.core.signals import Interrupted
 from flashback.core.stack import ResourceStack
 from flashback.core.text import number, size
 from flashback.drive.recognise import by_name
@@ -151,7 +152,10 @@ def _prepare(scene: Rehearsal, count: int, name: str, what: str) -> None:
 def _run(scene: Rehearsal, name: str, request: RunRequest) -> None:
     context = scene.context.with_person(Known(scene.passphrase))
     candidate = by_name(context.run, scene.ledger.drives(), name)
-    _expect(back_up(context, scene.config(), scene.ledger, candidate, request))
+    code = back_up(context, scene.config(), scene.ledger, candidate, request)
+    if context.signals.first is not None:  # it came when that run was over; the rehearsal is not
+        raise Interrupted(context.signals.first)
+    _expect(code)
 
 
 def _expect(code: int) -> None:
