@@ -85,8 +85,9 @@ def difference(new: Entry, old: Entry) -> What | None:
 class Comparison:
     """Both listings, not yet read.
 
-    `root` (device and inode of the master's own directory), `unchanged` and `on_drive` are true once `changes` has come
-    to its end.
+    `root` (device and inode of the master's own directory), `unchanged`, `on_drive` and `keeps_links` are true once
+    `changes` has come to its end. `keeps_links`: something that is kept has more than one name on the drive; what a
+    name outside shares with it is parted, so that what `record` was given is no more true of either.
     """
 
     def __init__(
@@ -121,6 +122,11 @@ class Comparison:
             if (change := self._step()) is not None:
                 yield change
         yield from self._links.changes(self.unchanged)
+
+    @property
+    def keeps_links(self) -> bool:
+        """See above."""
+        return self._links.keeps_any
 
     def _step(self) -> Change | None:
         """Take one path from either stream, or from both."""
@@ -237,6 +243,11 @@ class _Links:
     def keep(self, old: Entry) -> None:
         """A file on the drive that stays as it is, and must not change through another name."""
         self._kept.add((old.dev, old.ino))
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether anything was kept."""
+        return bool(self._kept)
 
     def changes(self, unchanged: Count) -> Iterator[Change]:
         """What is to be done; members of groups that need nothing are added to `unchanged`."""

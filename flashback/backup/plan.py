@@ -14,9 +14,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from flashback.backup.catalogue import CatalogueBroken, Draft, believed, changed_since, forget
+from flashback.backup.catalogue import CatalogueBroken, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet
-from flashback.backup.compare import compare
+from flashback.backup.compare import Comparison, compare, difference
+from flashback.backup.draft import Draft
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts
 from flashback.backup.listing import Entry, Item
@@ -32,6 +33,10 @@ from flashback.tools import btrfs
 
 FULL_EVERY: Final = 10
 """So many runs may rest on the catalogue; then both sides are compared in full."""
+SEEMING: Final = 1000
+"""So many files that differ from the catalogue in inode and change time alone are left to rsync to look at. Where more
+of them are a quarter of the master and above, the catalogue says nothing: its inodes are numbered anew with each mount
+(FAT, some network file systems), or somebody went through all of it (`chmod -R`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +136,12 @@ def plan_master(
     it is walked, too, as root and at the same time. Raises what the walk of the master runs into, `DriveGone` when the
     drive vanishes meanwhile.
     """
-    try:
-        return _planned(
-            drive, master, lines, places, watch, full=full or runs_since_full(lines, master.name) >= FULL_EVERY
-        )
-    except CatalogueBroken:
-        forget(places.catalogue(drive, master))
-        return _planned(drive, master, lines, places, watch, full=True)
+    if not full and runs_since_full(lines, master.name) < FULL_EVERY:
+        try:
+            return _planned(drive, master, lines, places, watch, full=False)
+        except CatalogueBroken:
+            forget(places.catalogue(drive, master))
+    return _planned(drive, master, lines, places, watch, full=True)
 
 
 def _planned(
@@ -152,14 +156,13 @@ def _planned(
     remarks: list[Remark] = []
     owner = owner_of(master.path, master.owner)
     state = journal.incumbent(lines, master.name)
-    draft = Draft.begun(places.spool)
+    draft, since = Draft.begun(places.catalogues), Since()
     with ExitStack() as opened:
         current = _current(drive, master.name, opened)
         known = None
         if current is not None and state.complete and not full:
-            at = btrfs.subvolume(current)
-            file = places.catalogue(drive, master)
-            known = opened.enter_context(believed(file, subvolume=at.uuid, generation=at.generation))
+            now = state_of(current, lines, master.name)
+            known = opened.enter_context(believed(places.catalogue(drive, master), now))
         master_entries = opened.enter_context(
             _reading(
                 master.path,
@@ -171,11 +174,14 @@ def _planned(
                 with_xattrs=known is None,
             )
         )
-        if known is not None:
-            comparison = compare(master_entries, known.entries(), differs=changed_since, record=draft.add)
-        else:
-            comparison = compare(master_entries, _walked(current), record=draft.add)
+        comparison = compare(
+            master_entries,
+            known.entries() if known is not None else _walked(current),
+            differs=since if known is not None else difference,
+            record=draft.add,
+        )
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch)
+        _judge(draft, since, comparison)
         names = snapshots_of(drive, master.name)
     return MasterPlan(
         master=master,
@@ -187,6 +193,21 @@ def _planned(
         draft=draft,
         full=known is None,
     )
+
+
+def _judge(draft: Draft, since: Since, comparison: Comparison) -> None:
+    """What came of a comparison, in view of trust. Raises `CatalogueBroken` where the catalogue was of no use."""
+    if since.seeming > max(SEEMING, draft.count // 4):
+        raise CatalogueBroken("nearly everything seems to have changed")
+    if comparison.keeps_links:
+        draft.spoil()
+
+
+def state_of(current: int, lines: Sequence[journal.Line], master: str) -> State:
+    """In which state the open copy is, and by which run, as the journal says."""
+    at = btrfs.subvolume(current)
+    completed = (line.run for line in reversed(lines) if line.master == master and line.mark is journal.Mark.COMPLETE)
+    return State(at.uuid, at.generation, next(completed, ""))
 
 
 def _walked(current: int | None) -> Iterator[Entry]:

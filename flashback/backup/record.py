@@ -8,12 +8,11 @@ from collections.abc import Collection
 from contextlib import ExitStack
 
 from flashback.backup.catalogue import forget
-from flashback.backup.plan import MasterPlan, Places
+from flashback.backup.plan import MasterPlan, Places, read_journal, state_of
 from flashback.config.values import Config
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
-from flashback.tools import btrfs
 
 
 def write_line(drive: OpenDrive, line: journal.Line) -> None:
@@ -50,12 +49,21 @@ def keep_configuration(drive: OpenDrive, config: Config) -> None:
 def keep_catalogue(drive: OpenDrive, plan: MasterPlan, places: Places, *, doubtful: Collection[bytes]) -> None:
     """Note what the drive holds now. `doubtful` are the paths that were not copied as planned.
 
-    Where it is not known which file went wrong (an empty path), nothing will be believed next time.
+    Where it is not known what is there instead, nothing will be believed next time: a path that the listing does not
+    have (nobody said which file it was; it could not be removed), something that could not be cleared out of the way.
     """
-    file = places.catalogue(drive, plan.master)
-    if b"" in doubtful:
+    file, name = places.catalogue(drive, plan.master), plan.master.name
+    if _in_the_way(plan, frozenset(doubtful)):
         forget(file)
         return
-    with layout.directory(drive.root, plan.master.name) as folder, layout.directory(folder, layout.CURRENT) as current:
-        at = btrfs.subvolume(current)
-    plan.draft.keep(file, subvolume=at.uuid, generation=at.generation, doubtful=doubtful)
+    lines = read_journal(drive)
+    with layout.directory(drive.root, name) as folder, layout.directory(folder, layout.CURRENT) as current:
+        state = state_of(current, lines, name)
+    plan.draft.keep(file, state, doubtful=doubtful)
+
+
+def _in_the_way(plan: MasterPlan, doubtful: frozenset[bytes]) -> bool:
+    if not doubtful:
+        return False
+    cleared = (plan.changes.remove_first, plan.changes.apart, plan.changes.remove_after)
+    return b"" in doubtful or any(path in doubtful for paths in cleared for path in paths)
