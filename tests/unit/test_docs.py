@@ -1,0 +1,180 @@
+"""The documentation names what there is: links lead somewhere, commands and options exist, and none is left out.
+
+The checks are tried on bad samples below.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from flashback.cli import app
+
+TOP = Path(__file__).resolve().parents[2]
+COMMANDS_PAGE = "docs/reference/commands.md"
+PAGES = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/**/*.md")])
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#")
+FENCE = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
+CALL = re.compile(r"(?<![\w/.-])flashback +([a-z][a-z|-]*)((?: +(?!\|)[^\s;&<>`]+)*)")
+OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)")
+HEADING = re.compile(r"^#+ `flashback ([^`]+)`$", re.MULTILINE)
+OPTIONS_ROW = re.compile(r"^\| (`-[^|]*) \|", re.MULTILINE)
+OPTIONS_LINE = re.compile(r"^Also: (.*)$", re.MULTILINE)
+HELP = {"-h", "--help"}
+AWAITED = {"docs/explanation/failures.md", "flashback prune"}
+"""What is named already and still being made; to be taken out with the first commit that brings it."""
+
+
+def tree(group=None, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], typer.core.TyperCommand]:
+    """Every command and group by the words that are typed."""
+    group = group or typer.main.get_command(app)
+    found = {}
+    for name, command in getattr(group, "commands", {}).items():
+        found[*path, name] = command
+        found |= tree(command, (*path, name)) if hasattr(command, "commands") else {}
+    return found
+
+
+TREE = tree()
+GROUPS = {path for path, command in TREE.items() if hasattr(command, "commands")}
+LEAVES = {path: command for path, command in TREE.items() if path not in GROUPS}
+
+
+def options_of(path: tuple[str, ...]) -> set[str]:
+    """The options of a command as they are typed, without those for help."""
+    params = [each for each in TREE[path].params if each.param_type_name == "option"]
+    return {name for each in params for name in (*each.opts, *each.secondary_opts)} - HELP
+
+
+def arguments_of(path: tuple[str, ...]) -> list[str]:
+    """The arguments of a command, in order, without the brackets of those that may be left out."""
+    return [each.metavar.strip("[]") for each in TREE[path].params if each.param_type_name == "argument"]
+
+
+# --- links
+
+
+def dead_links(text: str, folder: Path) -> Iterator[str]:
+    """Relative links that lead to no file."""
+    for target in LINK.findall(FENCE.sub("", text)):
+        if not ELSEWHERE.match(target) and not (folder / target.partition("#")[0]).exists():
+            yield target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_relative_link_leads_to_a_file(page):
+    assert [each for each in dead_links(page.read_text("utf-8"), page.parent) if each not in AWAITED] == []
+
+
+def test_a_dead_link_is_found(tmp_path):
+    (tmp_path / "here.md").touch()
+    text = "[a](here.md) [b](here.md#part) [c](gone.md) [d](https://example.org) [e](#part)\n```\n[f](code.md)\n```\n"
+    assert list(dead_links(text, tmp_path)) == ["gone.md"]
+
+
+# --- commands that are named anywhere
+
+
+def code_in(text: str) -> Iterator[str]:
+    """Every line in a code block, and every code span outside of them."""
+    for block in FENCE.findall(text):
+        yield from re.sub(r"\\\n *", "", block).splitlines()
+    yield from SPAN.findall(FENCE.sub("", text))
+
+
+def called(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The commands that the code in a page names, with what follows; `config check|show` names two."""
+    for code in code_in(text):
+        for match in CALL.finditer(code):
+            words = match[2].split()
+            for first in match[1].split("|"):
+                if (first,) in GROUPS and re.match(r"[a-z]", words[0] if words else ""):
+                    yield from (((first, second), match[2]) for second in words[0].split("|"))
+                else:
+                    yield (first,), match[2]
+
+
+def unknown_in(text: str) -> Iterator[str]:
+    """Commands and options that a page names and that do not exist."""
+    for path, rest in called(text):
+        if path not in TREE:
+            yield f"flashback {' '.join(path)}"
+        elif path in LEAVES:
+            yield from (
+                f"flashback {' '.join(path)} {each}"
+                for each in OPTION.findall(rest)
+                if each not in options_of(path) | HELP
+            )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(TOP)))
+def test_every_command_and_option_that_is_named_exists(page):
+    assert [each for each in unknown_in(page.read_text("utf-8")) if each not in AWAITED] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("`flashback run red --scrub`", []),
+        ("`flashback runn`", ["flashback runn"]),
+        ("`sudo flashback config check|shew`", ["flashback config shew"]),
+        ("`flashback run red --scrup`", ["flashback run --scrup"]),
+        ("```\nsudo flashback run \\\n    --scrup\n```", ["flashback run --scrup"]),
+        ("```\nflashback run - --json < secret | tail -n 1\n```", []),
+        ("```\ncryptsetup close flashback\nmount /dev/mapper/flashback yes\n```", []),
+        ("flashback is a word in a sentence", []),
+    ],
+)
+def test_a_command_or_option_that_does_not_exist_is_found(text, found):
+    assert list(unknown_in(text)) == found
+
+
+# --- the reference of the commands
+
+
+def sections(text: str) -> dict[tuple[str, ...], tuple[list[str], set[str]]]:
+    """The commands that have a heading, with the arguments and the options that stand there."""
+    parts = HEADING.split(text)
+    found = {}
+    for heading, body in zip(parts[1::2], parts[2::2], strict=True):
+        body = re.split(r"^##? ", body, maxsplit=1, flags=re.MULTILINE)[0]
+        words = heading.split()
+        path = tuple(word for word in words if word.islower())
+        cells = [*OPTIONS_ROW.findall(body), *OPTIONS_LINE.findall(body)]
+        arguments = [word.strip("[]").removesuffix("…") for word in words[len(path) :]]
+        found[path] = arguments, {option for cell in cells for option in OPTION.findall(cell)}
+    return found
+
+
+def reference() -> dict[tuple[str, ...], tuple[list[str], set[str]]]:
+    return sections((TOP / COMMANDS_PAGE).read_text("utf-8"))
+
+
+def test_the_reference_has_a_section_for_every_command_and_for_nothing_else():
+    assert set(reference()) == set(LEAVES)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_the_reference_names_exactly_the_options_of(path):
+    assert reference()[path][1] == options_of(path)
+
+
+@pytest.mark.parametrize("path", LEAVES, ids=" ".join)
+def test_the_reference_names_exactly_the_arguments_of(path):
+    assert reference()[path][0] == arguments_of(path)
+
+
+def test_a_section_is_read_from_its_heading_its_table_and_its_last_line():
+    text = (
+        "# Commands\n\n### `flashback drive set DRIVE KEY=VALUE…`\n\nSee `--other`.\n\n| option | |\n|---|---|\n"
+        "| `--name N`, `-n` | not `--this` |\n\nAlso: `--json`, `--state`.\n\n## Further\n\n| `--outside` | |\n"
+    )
+    options = {"--name", "-n", "--json", "--state"}
+    assert sections(text) == {("drive", "set"): (["DRIVE", "KEY=VALUE"], options)}
