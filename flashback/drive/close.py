@@ -9,7 +9,7 @@ from flashback.core.errors import DriveError, DriveState, Exit
 from flashback.core.events import Finished
 from flashback.core.locks import locked
 from flashback.drive.recognise import by_name, named, plugged_in
-from flashback.drive.session import put_away, wait_until_gone
+from flashback.drive.session import put_away, used_otherwise, wait_until_gone
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, cryptsetup
 
@@ -29,13 +29,14 @@ def close_drive(context: Context, known: Sequence[KnownDrive], wanted: str | Non
         here = [volume for volume in block.luks_volumes(context.run) if volume.uuid == drive.uuid]
         for volume in here:
             block.flush(volume.path)
+        shared = [volume for volume in here if used_otherwise(context, drive, volume.disk)]
     context.tell(
         Finished(
             result="complete" if was_open else "nothing-to-do",
             exit_code=Exit.DONE,
             drive=drive.name,
             drive_state=DriveState.CLOSED if here else DriveState.GONE,
-            safe_to_remove=bool(here),
+            safe_to_remove=bool(here) and not shared,
             facts={"action": "close"},
         )
     )

@@ -21,6 +21,7 @@ from flashback.core.errors import (
     DriveError,
     DriveGone,
     DriveState,
+    FlashbackError,
     Locked,
     NotFinished,
     PassphraseRefused,
@@ -81,6 +82,7 @@ class Session:
         self._written_before = 0
         self._presence = block.Presence("", 0)
         self._unflushed = False
+        self._shared = False
 
     @contextmanager
     def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:
@@ -162,6 +164,13 @@ class Session:
                 [f"{known.name} is already open as {found.name}"],
                 hint=f"put it away first: flashback close {known.name}",
             )
+        if cryptsetup.is_open(
+            mapping_name(known)
+        ):  # of another volume: our undo, which goes by the name, would close it
+            raise DriveError(
+                f"another volume is open as {mapping_name(known)}, which is what {known.name} would be called",
+                hint=f"put that one away first: cryptsetup close {mapping_name(known)}",
+            )
 
     def _unlock(self, mapping: str, *, read_only: bool) -> None:
         context, volume = self.context, self.candidate.volume
@@ -229,19 +238,35 @@ class Session:
         try:
             if block.still_there(self._presence):  # else another device may be called so by now
                 block.flush(volume.path)
+                self._shared = used_otherwise(self.context, known, volume.disk)
         except DriveGone:
             self._unflushed = block.still_there(self._presence)
         return DriveState.CLOSED if block.still_there(self._presence) else DriveState.GONE
 
     @property
     def safe_to_remove(self) -> bool:
-        """The mapping was seen to be gone, and the device has confirmed each time that everything is on the medium."""
-        return self.state is DriveState.CLOSED and not self._unflushed
+        """The mapping was seen to be gone, the device has confirmed each time that everything is on the medium, and
+        nobody uses another partition of it.
+        """
+        return self.state is DriveState.CLOSED and not self._unflushed and not self._shared
 
 
 def mapping_name(known: KnownDrive) -> str:
     """How the mapping is called while Flashback has the drive open."""
     return f"flashback-{known.name}"
+
+
+def used_otherwise(context: Context, known: KnownDrive, disk: str) -> bool:
+    """Whether somebody uses the disk although the drive on it is closed: another partition is mounted. It is told."""
+    try:
+        used = block.in_use(disk)
+    except FlashbackError:  # it is gone, which others find out
+        return False
+    if used:
+        context.tell(
+            Note(f"{known.name} is closed, but {disk}, on which it lies, is in use: `lsblk {disk}` shows how.")
+        )
+    return used
 
 
 def wait_until_gone(known: KnownDrive, *, raises: bool = True) -> None:

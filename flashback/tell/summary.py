@@ -23,6 +23,8 @@ FINISHED: Final = frozenset({Exit.DONE, Exit.UNREAD, Exit.DAMAGE})
 CLOSED_UNPROVEN: Final = (
     "{drive} is closed, but it was not seen that the device has written everything; wait a minute before you unplug it."
 )
+CLOSED_BUT_SHARED: Final = "{drive} is closed, but the device is in use otherwise; put that away before you unplug it."
+"""A run that went all the way has seen that everything is written; then this is why it is not safe."""
 
 
 class Tone(StrEnum):
@@ -303,8 +305,9 @@ def _space_lines(space: Space | None, last: Finished) -> list[Line]:
 def _drive_lines(last: Finished) -> list[Line]:
     name = shown(last.drive) or "The drive"
     failed = last.exit_code != Exit.DONE
-    if last.drive_state is DriveState.CLOSED and (last.safe_to_remove or last.exit_code in FINISHED):
-        words = f"{name} is closed; safe to remove." if last.safe_to_remove else CLOSED_UNPROVEN.format(drive=name)
+    if last.drive_state is DriveState.CLOSED and not _is_held(last):
+        unsafe = CLOSED_BUT_SHARED if last.exit_code in FINISHED else CLOSED_UNPROVEN
+        words = f"{name} is closed; safe to remove." if last.safe_to_remove else unsafe.format(drive=name)
         tone = Tone.GOOD if last.safe_to_remove else Tone.WARN
         return [Line(words, tone, 1 if failed else 0, problem=failed or not last.safe_to_remove)]
     words = DRIVE_SENTENCES[DriveState.STILL_HELD if _is_held(last) else last.drive_state]

@@ -86,6 +86,7 @@ class FakeKernel:
         self.busy = False
         self.digest = DIGEST
         self.write_protected = False
+        self.shared = False
         self.says_uuid = UUID
         self.deferred: set[str] = set()
         self.flushed: list[str] = []
@@ -197,6 +198,7 @@ class FakeKernel:
         tool(block, "presence", lambda _path: self.step("presence", lambda: block.Presence("8:17", 7)))
         tool(block, "still_there", lambda _presence: self.device.exists())
         tool(block, "bytes_written", lambda _path: self.step("counters", lambda: 4096 * len(self.steps)))
+        tool(block, "in_use", lambda _path: self.shared)
         tool(block, "flush", lambda path: self.step("flush", lambda: self.flush(path)))
         tool(btrfs, "filesystem_uuid", lambda _fd: self.step("fsid", lambda: "f" * 36))
         tool(btrfs, "error_counts", lambda _fsid: self.step("errors", dict))

@@ -53,6 +53,12 @@ def test_an_open_drive_is_unmounted_and_closed(left_open, close, wanted) -> None
     assert left_open.holds_nothing
 
 
+def test_a_drive_beside_a_partition_that_is_in_use_is_not_safe(left_open, close) -> None:
+    left_open.shared = True
+    last = close()
+    assert (last.drive_state, last.safe_to_remove) == (DriveState.CLOSED, False)
+
+
 def test_an_open_drive_is_safe_afterwards(left_open, close) -> None:
     last = close()
     assert (last.result, last.drive_state, last.safe_to_remove) == ("complete", DriveState.CLOSED, True)

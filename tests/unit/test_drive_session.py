@@ -293,6 +293,15 @@ def test_a_drive_that_was_open_already_is_left_open(use, kernel) -> None:
     assert caught.value.drive_state is DriveState.STILL_HELD
 
 
+def test_another_volume_that_is_open_under_our_name_is_refused_and_left_open(use, kernel, monkeypatch) -> None:
+    kernel.mappings["flashback-red"] = True
+    monkeypatch.setattr("flashback.tools.cryptsetup.mappings_of", lambda _uuid: ())
+    with pytest.raises(DriveError, match="another volume is open as flashback-red") as caught:
+        use()
+    assert kernel.mappings == {"flashback-red": True}
+    assert caught.value.drive_state is DriveState.NOT_OPENED
+
+
 def test_a_mapping_whose_device_is_gone_is_put_away_first(use, kernel) -> None:
     kernel.mappings["luks-of-yesterday"] = False
     use(lambda drive: kernel.steps.append(sorted(kernel.mappings)))

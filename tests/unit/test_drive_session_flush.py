@@ -58,3 +58,9 @@ def test_a_drive_in_whose_place_another_device_was_plugged_in_is_gone(session, k
     assert used(session).state is DriveState.GONE
     assert kernel.flushed == []
     assert not session.safe_to_remove
+
+
+def test_a_drive_beside_a_partition_that_is_in_use_is_closed_but_not_safe(session, kernel) -> None:
+    kernel.shared = True
+    assert used(session).state is DriveState.CLOSED
+    assert not session.safe_to_remove

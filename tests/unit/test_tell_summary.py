@@ -84,7 +84,13 @@ def test_a_contradiction_is_resolved_to_not_safe(state: DriveState) -> None:
 
 
 def test_closed_but_unproven_asks_for_patience() -> None:
-    assert "wait a minute" in lines(ended(safe_to_remove=False))[-1]
+    told = lines(ended(10, "incomplete", safe_to_remove=False))
+    assert "wait a minute" in told[-1]
+    assert "can be unplugged" not in "\n".join(told)
+
+
+def test_closed_beside_a_partition_in_use_says_why_it_is_not_safe() -> None:
+    assert "in use otherwise" in lines(ended(safe_to_remove=False))[-1]
 
 
 def test_a_failure_tells_what_then_the_drive_then_what_next() -> None:
@@ -255,5 +261,5 @@ def test_a_close_of_what_was_not_open_says_so() -> None:
 
 
 def test_a_failure_after_which_the_drive_was_closed_says_that_it_can_be_unplugged() -> None:
-    told = lines(finished(explain(NotFinished("odd"), drive="red", state=DriveState.CLOSED), "red"))
-    assert "  The drive is unmounted and closed; it can be unplugged." in told
+    told = explain(NotFinished("odd"), drive="red", state=DriveState.CLOSED)
+    assert f"  {SAFE}" in lines(finished(told, "red", closed_for_sure=True))
