@@ -21,12 +21,16 @@ CARRIERS: Final = frozenset({"usb", "mmc", "loop"})
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """`contents` are lines on what lies there (empty: nothing was recognised); `known` is the drive it already is."""
+    """`contents` are lines on what lies there (empty: nothing was recognised); `known` is the drive it already is.
+
+    `presence` is the insertion that was looked at: another device may be plugged in under the same path later.
+    """
 
     device: block.BlockDevice
     contents: tuple[str, ...]
     known: KnownDrive | None
     carries_drive: bool
+    presence: block.Presence | None = None
 
     @property
     def is_blank(self) -> bool:
@@ -79,7 +83,9 @@ def examine(run: Runner, path: str, known: Sequence[KnownDrive]) -> Examined:
             f"Btrfs and the LUKS header alone take about 130 MiB",
             hint=f"take a drive of {size(SMALLEST)} at least",
         )
-    return Examined(device, _contents(run, device), _known_drive(run, real, known), _carries_drive(device))
+    presence = block.presence(real)
+    known_drive = _known_drive(run, real, known)
+    return Examined(device, _contents(run, device), known_drive, _carries_drive(device), presence)
 
 
 def _contents(run: Runner, device: block.BlockDevice) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveState, FlashbackError
+from flashback.core.errors import DriveError, DriveState, FlashbackError, UsageError
 from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
 from flashback.drive import identity, layout
 from flashback.drive.leftover import put_away_own
-from flashback.prepare.examine import examine
+from flashback.prepare.examine import Examined, examine
 from flashback.prepare.request import InitRequest
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, Standing
@@ -42,21 +42,32 @@ def prepare(context: Context, ledger: Ledger, request: InitRequest) -> KnownDriv
     Raises `UsageError` when the device came into use meanwhile, and whatever the tools run into.
     """
     with locked(context.paths.locks / "run.lock", purpose=f"init {request.name}"):
-        erased = examine(context.run, request.examined.device.path, ledger.drives()).known
+        erased = _still_the_same(context, ledger, request.examined).known
         if erased is not None:
             retire_erased(ledger, erased)  # first: killed half-way, its name must be free for the next try
         try:
             volume = _volume(context, request)
             known = _format(context, request, volume)
             _fill(context, request, known, volume)
+            block.flush(volume)
         except BaseException as error:
             error.drive_state = _look(request)  # type: ignore[attr-defined]
             if erased is not None:
                 _give_back_unless_erased(context, ledger, erased)
             raise
-        block.flush(volume)
         ledger.enrol(known)
     return known
+
+
+def _still_the_same(context: Context, ledger: Ledger, shown: Examined) -> Examined:
+    """The device, looked at once more: what a person has agreed to erase, not what was plugged in in its place."""
+    now = examine(context.run, shown.device.path, ledger.drives())
+    if now.presence != shown.presence or now.as_json() != shown.as_json():
+        raise UsageError(
+            f"{shown.device.path} is not the device any more that was looked at, so nothing was changed",
+            hint="was it unplugged? Start again, and look at what is shown",
+        )
+    return now
 
 
 def _give_back_unless_erased(context: Context, ledger: Ledger, drive: KnownDrive) -> None:

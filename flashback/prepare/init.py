@@ -11,7 +11,7 @@ from flashback.backup.service import back_up
 from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config
 from flashback.core.context import Context
-from flashback.core.errors import DriveState, Exit, FlashbackError
+from flashback.core.errors import DriveState, Exit, FlashbackError, NotFinished
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
@@ -90,6 +90,8 @@ def initialise(
     try:
         known = prepare(context, ledger, request)
     except (FlashbackError, Interrupted) as error:
+        if isinstance(error, NotFinished) and not error.hint:  # a run cannot carry on with a drive that is not known
+            error.hint = f"start again: flashback init {examined.device.path}"
         last = explain.finished(explain.explain(error, drive=request.name), request.name, {"action": "init"})
         context.tell(last)
         return int(last.exit_code)

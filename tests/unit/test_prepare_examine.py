@@ -32,6 +32,7 @@ def look(monkeypatch):
         monkeypatch.setattr(room, "why_not", lambda _device, _devices: reasons)
         monkeypatch.setattr(partition, "contents", lambda _run, _path: signatures)
         monkeypatch.setattr(block, "luks_volumes", lambda _run: volumes)
+        monkeypatch.setattr(block, "presence", lambda _path: block.Presence("8:16", 7))
         return examine(Programs(), path, [RED, GREEN])
 
     return look

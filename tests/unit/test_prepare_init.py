@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from flashback.core.errors import ConfigError, DriveError, DriveState, Exit, UsageError
+from flashback.core.errors import ConfigError, DriveError, DriveGone, DriveState, Exit, UsageError
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
 from flashback.drive.recognise import Candidate
@@ -171,6 +171,12 @@ def test_a_failure_is_told_with_its_exit_code(world) -> None:
     world.failure = DriveError("/dev/sdx cannot be partitioned")
     assert world.init() == Exit.DRIVE
     assert (world.last.result, world.last.safe_to_remove) == ("failed", False)
+
+
+def test_a_drive_that_was_pulled_is_not_said_to_be_ready_for_a_run(world) -> None:
+    world.failure = DriveGone("/dev/sdx1 cannot be flushed")
+    world.init()
+    assert world.last.next_step == "start again: flashback init /dev/sdx"
 
 
 def test_after_a_failure_nothing_is_backed_up(world) -> None:
