@@ -4,35 +4,32 @@ One file for each drive and master in the state directory: the listing of the co
 with the master's own inodes and change times. It is believed only if nobody touched the copy since: the last run that
 the drive's journal calls complete is the one that wrote it, the subvolume has the same UUID, and its Btrfs generation,
 which grows with any change, is the one noted at the end of that run. Otherwise both sides are compared in full.
-
-The file is frames: four bytes of length, a digest, the content. Each digest is over the one before and the content, so
-that no frame can be garbled, left out or exchanged unnoticed. See docs/explanation/catalogue.md.
+See docs/explanation/catalogue.md, and `flashback.backup.frames` for the file's form.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+import os
+import tempfile
+import weakref
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
 import msgspec
 
 from flashback.backup.compare import What
+from flashback.backup.frames import CatalogueBroken, proven, read_frame, write_frame, write_proven
 from flashback.backup.listing import Entry, Kind
 
 VERSION: Final = 1
-LARGEST_FRAME: Final = 64 * 1024 * 1024
-DIGEST: Final = 16
-"""Bytes; against accidents, not against somebody who can write to root's state directory."""
+BATCH: Final = 500
+"""Entries in a frame."""
 DOUBTFUL: Final = -1
 """The times of an entry whose copy is not known to be what the master had: it differs from anything."""
-
-
-class CatalogueBroken(Exception):
-    """The file is cut off, garbled or of no use: nothing of it may be believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def believed(file: Path, state: State) -> Iterator[Catalogue | None]:
         yield None
         return
     with opened:
-        frames = _proven(opened)
+        frames = proven(opened)
         stamp = _stamp(frames)
         yield Catalogue(frames, stamp) if stamp is not None and stamp.fits(state) else None
 
@@ -100,37 +97,6 @@ def _stamp(frames: Iterator[bytes]) -> Stamp | None:
         return msgspec.msgpack.decode(next(frames, b""), type=Stamp)
     except (msgspec.MsgspecError, CatalogueBroken):
         return None
-
-
-def _proven(file: IO[bytes]) -> Iterator[bytes]:
-    """The content of each frame, once its digest was found to be right. Raises `CatalogueBroken`."""
-    before = b""
-    while frame := read_frame(file):
-        digest, content = frame[:DIGEST], frame[DIGEST:]
-        if digest != digest_after(before, content):
-            raise CatalogueBroken("a frame is garbled")
-        before = digest
-        yield content
-
-
-def digest_after(before: bytes, content: bytes) -> bytes:
-    """The digest of a frame; `before` is that of the frame before it, empty for the first."""
-    return hashlib.blake2b(content, key=before, digest_size=DIGEST).digest()
-
-
-def read_frame(file: IO[bytes]) -> bytes:
-    """The next frame, empty at the end. Raises `CatalogueBroken` for one that is cut off or cannot be read."""
-    try:
-        head = file.read(4)
-        if not head:
-            return b""
-        length = int.from_bytes(head, "big")
-        frame = file.read(length) if length <= LARGEST_FRAME else b""
-    except OSError as problem:
-        raise CatalogueBroken(str(problem)) from problem
-    if len(head) != 4 or not length or len(frame) != length:
-        raise CatalogueBroken("a frame is cut off")
-    return frame
 
 
 def changed_since(new: Entry, old: Entry) -> What | None:
@@ -164,10 +130,116 @@ class Since:
         return what
 
 
-def write_frame(file: IO[bytes], frame: bytes) -> None:
-    """Length and content."""
-    file.write(len(frame).to_bytes(4, "big"))
-    file.write(frame)
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Draft:
+    """The listing that will be true once the run is complete, gathered while the plan is made.
+
+    It lies in a file without a name until `keep` gives it one. A machine that has no room for it is no reason to end a
+    backup: the draft is then spoilt, and the next run compares both sides.
+    """
+
+    _file: IO[bytes] | None
+    _batch: list[Entry]
+    count: int = 0
+
+    @classmethod
+    def begun(cls, directory: Path) -> Draft:
+        """An empty one; `directory` takes the spool file, and is made where it is missing."""
+        draft = cls(None, [])
+        with suppress(OSError):
+            _make_private(directory)
+            file = tempfile.TemporaryFile(dir=directory, prefix="flashback-")  # noqa: SIM115 - lives as long as it
+            weakref.finalize(draft, _close, file)
+            draft._file = file
+        return draft
+
+    def add(self, entry: Entry) -> None:
+        """The next entry, in the order of listings."""
+        self._batch.append(entry)
+        self.count += 1
+        if len(self._batch) >= BATCH:
+            self._flush()
+
+    def spoil(self) -> None:
+        """It cannot be told what the drive will hold: `keep` then forgets what there was."""
+        self._file = None
+
+    def _flush(self) -> None:
+        if self._file is not None and self._batch:
+            try:
+                write_frame(self._file, msgspec.msgpack.encode(self._batch))
+            except OSError:
+                self.spoil()
+        self._batch.clear()
+
+    def keep(self, file: Path, state: State, *, doubtful: Collection[bytes]) -> None:
+        """Make it the catalogue in `file`, whole or not at all; then there is none.
+
+        `doubtful` are the paths that were not copied as planned: the drive has something there and below, or nothing.
+        One of which the listing knows nothing leaves the whole in doubt.
+        """
+        making = file.with_name(f".{file.name}.new")
+        try:
+            self._flush()
+            _make_private(file.parent.parent)
+            _make_private(file.parent)
+            self._write_to(making, state, frozenset(doubtful))
+            making.replace(file)
+        except (OSError, CatalogueBroken):
+            forget(making)
+            forget(file)
+
+    def _write_to(self, making: Path, state: State, doubtful: frozenset[bytes]) -> None:
+        stamp = Stamp(subvolume=state.subvolume, generation=state.generation, run=state.run, entries=self.count)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(making, flags, 0o600)
+        with open(descriptor, "wb") as out:
+            os.fchmod(descriptor, 0o600)
+            write_proven(out, chain([msgspec.msgpack.encode(stamp)], self._contents(doubtful)))
+            out.flush()
+            os.fsync(descriptor)
+
+    def _contents(self, doubtful: frozenset[bytes]) -> Iterator[bytes]:
+        """The frames of the file to be. Raises `CatalogueBroken` when something doubtful is not among the entries."""
+        if self._file is None:
+            raise CatalogueBroken("there is no draft")
+        self._file.seek(0)
+        decode = msgspec.msgpack.Decoder(list[Entry]).decode
+        unknown = set(doubtful)
+        while frame := read_frame(self._file):
+            if not doubtful:
+                yield frame
+                continue
+            batch = decode(frame)
+            unknown.difference_update(entry.path for entry in batch)
+            marked = [_doubted(entry) if _lies_in(entry.path, doubtful) else entry for entry in batch]
+            yield msgspec.msgpack.encode(marked)
+        if unknown:
+            raise CatalogueBroken("what went wrong is not in the listing")
+
+
+def _doubted(entry: Entry) -> Entry:
+    return msgspec.structs.replace(entry, mtime_ns=DOUBTFUL, ctime_ns=DOUBTFUL)
+
+
+def _lies_in(path: bytes, places: Collection[bytes]) -> bool:
+    """Whether a path is one of these, or below one."""
+    while path not in places:
+        path, slash, _name = path.rpartition(b"/")
+        if not slash:
+            return False
+    return True
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder that is root's alone, whatever the umask."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # a full disk, where it would write what it still has
+        file.close()
 
 
 def forget(file: Path) -> None:

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from flashback.backup.catalogue import CatalogueBroken, Since, State, believed, forget
+from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet
 from flashback.backup.compare import Comparison, compare, difference
-from flashback.backup.draft import Draft
 from flashback.backup.filter import Filter
+from flashback.backup.frames import CatalogueBroken
 from flashback.backup.guard import MasterFacts
 from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup import draft as drafts
-from flashback.backup.catalogue import DOUBTFUL, CatalogueBroken, Since, State, believed, changed_since
+from flashback.backup import catalogue as catalogues
+from flashback.backup.catalogue import DOUBTFUL, Draft, Since, State, believed, changed_since
 from flashback.backup.compare import What, compare
-from flashback.backup.draft import Draft
+from flashback.backup.frames import CatalogueBroken
 from flashback.backup.listing import Entry, Kept, Kind
 from flashback.backup.plan import FULL_EVERY, runs_since_full
 from flashback.drive.journal import Line, Mark
@@ -53,7 +53,7 @@ def test_what_was_noted_is_read_again(tmp_path) -> None:
 
 
 def test_more_than_a_frame_is_read_again(tmp_path) -> None:
-    listing = [entry(b"%06d" % number) for number in range(3 * drafts.BATCH + 1)]
+    listing = [entry(b"%06d" % number) for number in range(3 * catalogues.BATCH + 1)]
     assert read(made(tmp_path, listing)) == listing
 
 
@@ -109,7 +109,7 @@ LONG = [entry(b"%06d" % number, ino=number) for number in range(7)]
 @pytest.fixture
 def in_threes(monkeypatch) -> None:
     """Several frames with few entries."""
-    monkeypatch.setattr(drafts, "BATCH", 3)
+    monkeypatch.setattr(catalogues, "BATCH", 3)
 
 
 def test_cut_off_at_any_byte_it_is_not_believed(tmp_path, in_threes) -> None:
@@ -258,14 +258,14 @@ class NoRoom:
 
 def test_without_room_there_is_no_catalogue_and_no_failure(tmp_path, monkeypatch) -> None:
     file = made(tmp_path)
-    monkeypatch.setattr(drafts.tempfile, "TemporaryFile", lambda **_how: NoRoom())
+    monkeypatch.setattr(catalogues.tempfile, "TemporaryFile", lambda **_how: NoRoom())
     made(tmp_path)
     assert not file.exists()
 
 
 def test_where_it_cannot_be_written_there_is_none_and_no_failure(tmp_path, monkeypatch) -> None:
     file = made(tmp_path)
-    monkeypatch.setattr(drafts.os, "fsync", lambda _fd: NoRoom().seek())
+    monkeypatch.setattr(catalogues.os, "fsync", lambda _fd: NoRoom().seek())
     made(tmp_path, LONG)
     assert os.listdir(file.parent) == []
 
