@@ -52,16 +52,16 @@ def first_exclusions() -> str:
     raise Missing(f"{_EXAMPLE} is missing from this installation", hint="Install Flashback again.")
 
 
-def write_first(directory: Path, *, masters: Mapping[str, Path]) -> tuple[Path, ...]:
-    """Write the first configuration and exclusion file into `directory` and return those written.
+def write_first(directory: Path, *, masters: Mapping[str, Path], name: str = CONFIGURATION) -> tuple[Path, ...]:
+    """Write the first configuration, called `name`, and exclusion file into `directory` and return those written.
 
     What exists, even as a dangling link, stays as it is. Each file appears whole or not at all, readable by all and
     writable by its owner only, whatever the umask. Raises `OSError`.
     """
     _make(directory)
     # The configuration comes last: it names the other one.
-    files = ((EXCLUSIONS, first_exclusions()), (CONFIGURATION, first_configuration(masters=masters)))
-    written = [directory / name for name, text in files if _write_new(directory / name, text.encode())]
+    files = ((EXCLUSIONS, first_exclusions()), (name, first_configuration(masters=masters)))
+    written = [directory / file for file, text in files if _write_new(directory / file, text.encode())]
     return tuple(written)
 
 

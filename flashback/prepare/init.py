@@ -11,7 +11,7 @@ from flashback.backup.service import back_up
 from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config
 from flashback.core.context import Context
-from flashback.core.errors import DriveState, Exit, FlashbackError, NotFinished
+from flashback.core.errors import ConfigError, DriveState, Exit, FlashbackError, NotFinished
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
@@ -86,7 +86,8 @@ def initialise(
         context.tell(_finished(request.name, DriveState.NOT_OPENED, dry_run=True))
         return Exit.DONE
     if request.first_master is not None:
-        write_first(context.paths.config.parent, masters={name_for(request.first_master): request.first_master})
+        _write_configuration(context.paths.config, request.first_master)
+        config()  # it may lie where others can change it: that, too, is told before anything is erased
     try:
         known = prepare(context, ledger, request)
     except (FlashbackError, Interrupted) as error:
@@ -104,6 +105,13 @@ def initialise(
     candidate: Candidate = by_name(context.run, ledger.drives(), known.name)
     first = context.with_person(Known(request.passphrase))
     return back_up(first, config(), ledger, candidate, RunRequest(scrub=True))
+
+
+def _write_configuration(file: Path, master: Path) -> None:
+    try:
+        write_first(file.parent, masters={name_for(master): master}, name=file.name)
+    except OSError as problem:
+        raise ConfigError(f"{file} cannot be written: {problem.strerror}", hint="nothing was erased") from problem
 
 
 def _finished(name: str, state: DriveState, *, dry_run: bool = False) -> Finished:

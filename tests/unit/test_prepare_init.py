@@ -123,6 +123,27 @@ def test_a_bad_configuration_is_told_before_anything_is_erased(world, configured
     assert "prepare" not in world.steps
 
 
+def test_a_first_configuration_that_cannot_be_used_is_told_before_anything_is_erased(world) -> None:
+    world.bad_config = ConfigError("it lies where others can change it")
+    with pytest.raises(ConfigError):
+        world.init()
+    assert "prepare" not in world.steps
+
+
+def test_a_first_configuration_that_cannot_be_written_is_told_before_anything_is_erased(world) -> None:
+    world.context.paths.config.parent.write_text("a file where a folder should be")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        world.init()
+    assert world.steps == []
+
+
+def test_the_first_configuration_has_the_name_that_was_asked_for(world) -> None:
+    paths = replace(world.context.paths, config=world.folder / "etc/mine.yaml")
+    world.context = replace(world.context, paths=paths)
+    world.init()
+    assert str(world.folder) in paths.config.read_text()
+
+
 def test_a_recovery_file_that_exists_is_told_before_anything_is_erased(world) -> None:
     (world.folder / "key.txt").write_text("old")
     with pytest.raises(UsageError):
