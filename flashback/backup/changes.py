@@ -192,11 +192,15 @@ class ChangeSet:
         return fresh
 
     @property
+    def steps(self) -> int:
+        """How many places are to be touched."""
+        lists = (self.remove_first, self.apart, self.whole, self.holes, self.in_place, self.remove_after)
+        return sum(map(len, lists))
+
+    @property
     def is_empty(self) -> bool:
         """Nothing is to be done."""
-        return not any(
-            map(len, (self.remove_first, self.apart, self.whole, self.holes, self.in_place, self.remove_after))
-        )
+        return self.steps == 0
 
     @property
     def files_added(self) -> int:

@@ -181,7 +181,7 @@ def _planned(
             record=draft.add,
         )
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch)
-        _judge(draft, since, comparison)
+        _judge(draft, since, comparison, changes)
         names = snapshots_of(drive, master.name)
     return MasterPlan(
         master=master,
@@ -195,10 +195,13 @@ def _planned(
     )
 
 
-def _judge(draft: Draft, since: Since, comparison: Comparison) -> None:
+def _judge(draft: Draft, since: Since, comparison: Comparison, changes: ChangeSet) -> None:
     """What came of a comparison, in view of trust. Raises `CatalogueBroken` where the catalogue was of no use."""
     if since.seeming > max(SEEMING, draft.count // 4):
         raise CatalogueBroken("nearly everything seems to have changed")
+    if since.seeming and since.seeming == changes.steps:
+        # A file that was renamed and renamed back: no reason to write to the drive and to keep a snapshot.
+        raise CatalogueBroken("nothing but times of change differs, and the drive knows whether anything else does")
     if comparison.keeps_links:
         draft.spoil()
 

@@ -185,7 +185,7 @@ class Run:
             raise NoSpace(
                 f"{self.known.name} has {size(plan.space.free_estimate)} free, and {size(plan.needed)} are to be "
                 "copied; nothing was written",
-                hint="exclude something, prune snapshots, or use a larger drive; "
+                hint="exclude something, or use a larger drive; "
                 f"`flashback run {self.known.name} --dry-run` names the largest directories",
             )
 

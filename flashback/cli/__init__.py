@@ -16,7 +16,7 @@ EPILOG = front.examples(
     ("sudo flashback practice", "a rehearsal on throw-away drives"),
     ("sudo flashback init /dev/sdb", "make a drive of a stick; everything on it is erased"),
     ("sudo flashback run", "back up to the drive that is plugged in"),
-    ("flashback status", "the rotation at a glance"),
+    ("sudo flashback status", "the rotation at a glance"),
     then="Exit codes, JSON and the rest: docs/",
 )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flashback.rotation.ledger import Ledger
     from flashback.rotation.values import KnownDrive, Standing
 
-LIST = (("flashback drive list", "every drive, the lost and retired ones too"),)
+LIST = (("sudo flashback drive list", "every drive, the lost and retired ones too"),)
 RENAME = (("sudo flashback drive rename red ruby", "the drive called red is called ruby from now on"),)
 SET = (
     ("sudo flashback drive set red place=pocket", "where it is kept: home, pocket, offsite, or any other words"),

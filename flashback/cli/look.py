@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from flashback.config.values import Config
 
 STATUS_EPILOG = front.examples(
-    ("flashback status", "every drive with its age and room, the drives in the safe too"),
-    ("flashback status --check || echo a drive is overdue", "for scripts"),
-    ("flashback status --json | jq .next", "which drive comes next, and why"),
+    ("sudo flashback status", "every drive with its age and room, the drives in the safe too"),
+    ("sudo flashback status --check || echo a drive is overdue", "for scripts"),
+    ("sudo flashback status --json | jq .next", "which drive comes next, and why"),
 )
 
 
 SNAPSHOTS_EPILOG = front.examples(
-    ("flashback snapshots", "of all drives"),
-    ("flashback snapshots red --json", "of one, for scripts"),
+    ("sudo flashback snapshots", "of all drives"),
+    ("sudo flashback snapshots red --json", "of one, for scripts"),
 )
 
 

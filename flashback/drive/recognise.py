@@ -148,7 +148,8 @@ def check_identity(candidate: Candidate) -> None:
         raise DriveError(
             f"the header of {volume.path} is not the one that {known.name} had when it was made known",
             hint="do not type the passphrase. If you changed a key slot yourself, "
-            f"`flashback drive adopt {volume.path}` makes the change known; if not, treat the drive as somebody else's",
+            f"`flashback drive adopt {volume.path}` makes the change known. If you did not, the header is damaged "
+            "(a copy is in the folder headers of this machine's state) or the drive is somebody else's",
         )
 
 

@@ -164,7 +164,7 @@ def _privilege() -> Finding:
     if os.geteuid() == 0:
         return Finding("privileges", Verdict.GOOD, "root")
     sudo = shutil.which("sudo", path=SYSTEM_PATH)
-    remedy = "begin init, run and close with sudo" if sudo else "log in as root for init, run and close"
+    remedy = "begin the commands with sudo" if sudo else "log in as root"
     return Finding("privileges", Verdict.NOTE, "an ordinary user", remedy)
 
 

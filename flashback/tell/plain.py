@@ -97,7 +97,8 @@ class PlainTeller(Teller):
         elif isinstance(event, Remarked):
             self._remark(event.remark)
         elif isinstance(event, Planned):
-            self._lines(plan_lines(event.plan))
+            if self._verbosity is not Verbosity.QUIET:
+                self._lines(plan_lines(event.plan))
         elif self._verbosity is not Verbosity.QUIET and not isinstance(event, Progress):
             self._out.line(_line(event))
 

@@ -167,7 +167,8 @@ class TerminalTeller(Teller):
                 if self._verbosity is not Verbosity.QUIET:
                     self._print(Line(shown(event.text)))
             case Planned():
-                self._print(*plan_lines(event.plan))
+                if self._verbosity is not Verbosity.QUIET:
+                    self._print(*plan_lines(event.plan))
             case Finished():
                 self._finished(event)
 

@@ -308,8 +308,7 @@ def _meaning(code: int, words: str, device: str, what: str) -> FlashbackError:
     if code == 2:
         return PassphraseRefused(
             f"{device} was not opened by this passphrase",
-            hint="if you are sure of the passphrase, its key slot may be damaged. A copy of the header is kept in this "
-            "machine's state directory (/var/lib/flashback/headers); `cryptsetup luksHeaderRestore` puts it back",
+            hint="look at Caps Lock and the keyboard layout, then try again; a recovery key, if you made one, will do too",
         )
     if code == 3:
         return Missing(
