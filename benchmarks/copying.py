@@ -39,6 +39,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import trees, walk
 from flashback.app import Unattended
+from flashback.backup.catalogue import Draft
+from flashback.backup.changes import ChangeSet
+from flashback.backup.compare import compare
+from flashback.backup.listing import Entry, Kind
 from flashback.backup.plan import MasterPlan
 from flashback.backup.run import Report, Run, RunRequest
 from flashback.config.values import Config, Master, Rule, Symlinks
@@ -58,6 +62,7 @@ from flashback.tools.mount import private_namespace
 LINKS = {Symlinks.FOLLOW: "--copy-links", Symlinks.EXTERNAL: "--copy-unsafe-links", Symlinks.KEEP: "--links"}
 RUN = Programs()
 ENROLLED = datetime(2026, 1, 1, tzinfo=UTC)
+MOMENT = 1_700_000_000_123_456_789
 Figures = dict[str, float]
 STARTED = time.monotonic()
 MOUNTED = "nosuid,nodev,noexec,noatime,compress=zstd:3"
@@ -240,6 +245,32 @@ def _allocated(drive: OpenDrive) -> int:
     said = errand("btrfs", "filesystem", "df", "--raw", drive.mount_point)
     counted = {line.split(",")[0]: line for line in said.splitlines() if not line.startswith("GlobalReserve")}
     return sum(int(line.rpartition("used=")[2]) * (2 if "DUP" in line else 1) for line in counted.values())
+
+
+def listed(entries: int) -> Iterator[Entry]:
+    """A listing without a file system: twenty files in each directory, every hundredth file has a second name."""
+    for folder in range(entries // 21):
+        path = b"home/user/Documents/year %02d/topic %05d" % (folder % 97, folder)
+        yield Entry(path, Kind.DIRECTORY, 0o755, 1000, 1000, 0, MOMENT, MOMENT, 64, folder, 1)
+        for place in range(20):
+            inode = (folder // 2 if place == 7 else folder * 20 + place) + 10**7
+            name = b"%s/letter to somebody %07d.txt" % (path, place)
+            nlink = 2 if place == 7 else 1
+            yield Entry(name, Kind.FILE, 0o644, 1000, 1000, 9000, MOMENT, MOMENT, 64, inode, nlink, blocks=24)
+
+
+def memory_for(entries: int, spool: Path) -> dict[str, int]:
+    """Peak memory, in bytes beyond an idle process, of holding so many entries against a drive's."""
+
+    def work(before: Callable[[], Iterator[Entry]]) -> Callable[[], None]:
+        draft = Draft.begun(spool)
+        return lambda: ChangeSet.collect(compare(listed(entries), before(), record=draft.add), directory=spool) and None
+
+    idle = apart(lambda: None)["memory"]
+    return {
+        "first copy": int(apart(work(lambda: iter(())))["memory"] - idle),
+        "nothing changed": int(apart(work(lambda: listed(entries)))["memory"] - idle),
+    }
 
 
 # --- cost
@@ -476,6 +507,10 @@ def main() -> None:
         if asked.check:
             sys.exit(not check(asked.files, asked.gigabytes, folder))
         if asked.large:
+            print("memory for 1,000,000 entries:", memory_for(1_000_000, folder))
+            with Stick.made(folder, "drive") as drive, Stick.made(folder, "home") as home:
+                figures = mebibyte_changed(home.mount_point, drive.mount_point, folder / "state", mebibytes=500)
+            print("1 MiB changed in 500 MiB:", figures)
             return
         found = measured(asked.files, asked.gigabytes, folder, asked.rounds)
         print(f"{number(found['files'], 'file')}, {asked.rounds} rounds\n")
