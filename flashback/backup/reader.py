@@ -13,8 +13,9 @@ import gc
 import os
 import pwd
 import signal
+import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
@@ -32,6 +33,9 @@ from flashback.core.text import shown
 BATCH: Final = 400
 """Items in a frame."""
 LARGEST_FRAME: Final = 64 * 1024 * 1024
+LONGEST_WAY: Final = 4096
+"""Names on the way to a master, the targets of links included: PATH_MAX, more than the kernel follows."""
+_STEP: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 PIPE_SIZE: Final = 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -43,11 +47,15 @@ class ReadingFailed(NotFinished):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """As whom a master is read. `gid` is the user's own group; the others are those that the system knows."""
+    """As whom a master is read. `gid` is the user's own group; the others are those that the system knows.
+
+    `place` is the directory, as (st_dev, st_ino), by which that was decided, if it was: no other may then be read.
+    """
 
     name: str
     uid: int
     gid: int
+    place: tuple[int, int] | None = field(default=None, compare=False)
 
 
 class _Remarked(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -77,7 +85,8 @@ def owner_of(path: Path, name: str | None) -> Owner:
     """The user called `name`, or else whoever owns `path`.
 
     Raises `ConfigError` for a name that this machine does not know, `OSError` when `path` cannot be looked at. An
-    owner without a name on this machine is read as with the group of `path`.
+    owner without a name on this machine is read as with the group of `path`. Where nobody is named, a link on the way
+    must be root's or the owner's own, or whoever made it could choose as whom the master is read: root, by a link to /.
     """
     if name is not None:
         try:
@@ -85,12 +94,49 @@ def owner_of(path: Path, name: str | None) -> Owner:
         except KeyError:
             raise ConfigError(f"there is no user {shown(name)} on this machine", hint="correct `owner`") from None
         return Owner(known.pw_name, known.pw_uid, known.pw_gid)
-    at = os.stat(path)
+    at = _found(path)
+    place = (at.st_dev, at.st_ino)
     try:
         known = pwd.getpwuid(at.st_uid)
     except KeyError:
-        return Owner(str(at.st_uid), at.st_uid, at.st_gid)
-    return Owner(known.pw_name, known.pw_uid, known.pw_gid)
+        return Owner(str(at.st_uid), at.st_uid, at.st_gid, place)
+    return Owner(known.pw_name, known.pw_uid, known.pw_gid, place)
+
+
+def _found(path: Path) -> os.stat_result:
+    """The directory at `path`, found step by step, so that nothing can be exchanged behind our back. See `owner_of`."""
+    os.stat(path)  # what can be mounted by looking at it is, and what is not there is said by its whole name
+    links: list[tuple[str, int]] = []
+    here, waiting = os.open("/", _STEP), list(path.absolute().parts[1:])
+    try:
+        for _ in range(LONGEST_WAY):
+            if not waiting:
+                break
+            name = waiting.pop(0)
+            there = os.open(name, _STEP, dir_fd=here)
+            at = os.fstat(there)
+            if stat.S_ISLNK(at.st_mode):
+                links.append((name, at.st_uid))
+                target = Path(os.readlink("", dir_fd=there))
+                waiting = [*(part for part in target.parts if part != "/"), *waiting]
+                os.close(there)
+                there = os.open("/", _STEP) if target.is_absolute() else os.dup(here)
+            os.close(here)
+            here = there
+        at = os.fstat(here)
+    finally:
+        os.close(here)
+    _refuse_links_of_others(path, links, at.st_uid)
+    return at
+
+
+def _refuse_links_of_others(path: Path, links: list[tuple[str, int]], owner: int) -> None:
+    for name, maker in links:
+        if maker not in {0, owner}:
+            raise ConfigError(
+                f"{path} leads through the link {shown(os.fsencode(name))}, which another user made (uid {maker})",
+                hint="correct `path`, or say with `owner` as whom it is to be read",
+            )
 
 
 @contextlib.contextmanager
@@ -115,14 +161,22 @@ def reading_master(
             barred = frozenset({(at.st_dev, at.st_ino)})
     produce = walking(path, filter=filter, symlinks=symlinks, avoid=barred, with_xattrs=with_xattrs)
     with _reading(owner, produce) as frames:
-        yield _items(frames, remark)
+        yield _items(frames, remark, owner.place if owner is not None else None)
 
 
-def _items(frames: Iterator[_Frame], remark: Callable[[Remark], None]) -> Iterator[Item]:
+def _items(frames: Iterator[_Frame], remark: Callable[[Remark], None], place: tuple[int, int] | None) -> Iterator[Item]:
     for frame in frames:
         for each in _remarks(frame):
             remark(each)
+        if place is not None and frame.items:
+            _refuse_another(frame.items[0], place)
+            place = None
         yield from frame.items
+
+
+def _refuse_another(first: Item, place: tuple[int, int]) -> None:
+    if isinstance(first, Entry) and (first.dev, first.ino) != place:
+        raise ReadingFailed("the master was exchanged while it was looked at", hint="start the run again")
 
 
 def _remarks(frame: _Frame) -> Iterator[Remark]:

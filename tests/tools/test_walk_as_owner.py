@@ -254,6 +254,38 @@ def test_the_owner_of_a_directory_reads_it_unless_another_is_named(master):
     assert owner_of(master, None) == Owner("root", 0, 0)
 
 
+def test_a_link_of_somebody_else_does_not_choose_as_whom_a_master_is_read(room, master):
+    link = room / "link"
+    for target in ("/etc", "../" * 20 + "etc/.", master / "out"):
+        (master / "out").unlink(missing_ok=True)
+        (master / "out").symlink_to("/etc")
+        os.lchown(master / "out", ALICE.uid, ALICE.gid)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        os.lchown(link, ALICE.uid, ALICE.gid)
+        with pytest.raises(ConfigError, match="another user made"):
+            owner_of(link, None)
+        assert owner_of(link, "root") == ROOT
+
+
+def test_a_master_that_is_exchanged_after_its_owner_was_looked_at_is_not_read(room, master):
+    put(master / "x")
+    owner = owner_of(master, None)
+    master.rename(room / "before")
+    master.symlink_to("/etc")
+    with pytest.raises(ReadingFailed, match="exchanged"):
+        read(master, owner)
+    assert read(room / "before", owner)[0] == {b"x"}
+
+
+def test_a_link_of_root_or_of_the_owner_to_a_master_is_good(room, master):
+    link = room / "link"
+    link.symlink_to(master.name)
+    assert owner_of(link, None).uid == ALICE.uid
+    os.lchown(link, ALICE.uid, ALICE.gid)
+    assert owner_of(link, None).uid == ALICE.uid
+
+
 def test_an_owner_whom_nobody_knows_is_an_error_of_the_configuration(master):
     with pytest.raises(ConfigError, match="nosuchuser"):
         owner_of(master, "nosuchuser")
