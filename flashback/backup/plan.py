@@ -295,4 +295,4 @@ def snapshots_of(drive: OpenDrive, master: str) -> tuple[str, ...]:
 def read_journal(drive: OpenDrive) -> tuple[journal.Line, ...]:
     """The drive's journal, as far as it can be read."""
     with layout.directory(drive.root, layout.OURS) as ours:
-        return journal.decode(layout.read_text(ours, layout.JOURNAL) or b"")
+        return journal.decode(layout.read_lines(ours, layout.JOURNAL))

@@ -71,6 +71,18 @@ def made_directory(parent: int, name: str, mode: int = 0o700) -> Iterator[int]:
 
 def read_text(parent: int, name: str) -> bytes | None:
     """The content of the regular file `name`, or `None` when there is none. Raises `DriveError` for anything else."""
+    return _read(parent, name, whole=True)
+
+
+def read_lines(parent: int, name: str) -> bytes:
+    """The lines of a file that grows for as long as the drive lives: of a very long one the last ones.
+
+    Nothing when there is no such file. Raises `DriveError` as `read_text` does.
+    """
+    return _read(parent, name, whole=False) or b""
+
+
+def _read(parent: int, name: str, *, whole: bool) -> bytes | None:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:
@@ -81,8 +93,12 @@ def read_text(parent: int, name: str) -> bytes | None:
         raise
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_TEXT:
+        before = status.st_size - _LARGEST_TEXT
+        if not stat.S_ISREG(status.st_mode) or (whole and before > 0):
             raise DriveError(f"{shown(name)} on the drive is not a file of the size that Flashback writes")
+        if before > 0:
+            file.seek(before)
+            file.readline(_LARGEST_TEXT)  # which began before
         return file.read(_LARGEST_TEXT)
 
 

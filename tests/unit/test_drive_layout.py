@@ -119,10 +119,22 @@ def test_a_planted_fifo_is_not_appended_to(drive, root) -> None:
 
 
 def test_a_file_of_impossible_size_is_not_read(drive, root) -> None:
-    with (drive / layout.JOURNAL).open("wb") as file:
+    with (drive / layout.MARKER).open("wb") as file:
         file.truncate(layout._LARGEST_TEXT + 1)
     with pytest.raises(DriveError, match="size"):
-        layout.read_text(root, layout.JOURNAL)
+        layout.read_text(root, layout.MARKER)
+
+
+def test_of_a_journal_that_has_become_very_long_the_last_whole_lines_are_read(drive, root) -> None:
+    with (drive / layout.JOURNAL).open("wb") as file:
+        file.truncate(layout._LARGEST_TEXT)
+        file.seek(0, 2)
+        file.write(b" of this line the beginning is not read\nlast but one\nlast\n")
+    assert layout.read_lines(root, layout.JOURNAL) == b"last but one\nlast\n"
+
+
+def test_a_journal_that_is_not_there_has_no_lines(root) -> None:
+    assert layout.read_lines(root, layout.JOURNAL) == b""
 
 
 def test_an_error_shows_a_planted_name_without_its_control_characters(drive, root, elsewhere) -> None:
