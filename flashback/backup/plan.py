@@ -43,6 +43,8 @@ of them are a quarter of the master and above, the catalogue says nothing: its i
 class Places:
     """Where a plan may put things: `spool` takes work lists, `avoid` is a folder of ours, mount points and
     all, that is never entered, `catalogues` the folder of what this machine knows the drives to hold.
+
+    The lists of a first run have as many bytes as all paths together: `spool` is no place in memory, as /run is.
     """
 
     spool: Path

@@ -35,7 +35,23 @@ def write_line(drive: OpenDrive, line: journal.Line) -> None:
 
 
 def keep_configuration(drive: OpenDrive, config: Config) -> None:
-    """A copy of the configuration and the exclusions, for a bare machine; written only where it differs."""
+    """A copy of the configuration and the exclusions, for a bare machine; written only where it differs.
+
+    On a full drive, or where a file cannot be read any more: the next time. Raises `DriveGone`, `NotFinished`.
+    """
+    try:
+        _write_configuration(drive, config)
+    except OSError as problem:
+        drive.watch()
+        if problem.errno not in {errno.ENOSPC, errno.ENOENT, errno.EACCES}:
+            raise NotFinished(
+                f"the copy of the configuration on {drive.known.name} could not be written: "
+                f"{os.strerror(problem.errno or 0)}",
+                hint=f"check the cable and the port, then: flashback run {drive.known.name}",
+            ) from problem
+
+
+def _write_configuration(drive: OpenDrive, config: Config) -> None:
     files = dict.fromkeys([config.file, *(file for master in config.masters for file in master.exclusion_files)])
     with ExitStack() as opened:
         ours = opened.enter_context(layout.directory(drive.root, layout.OURS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -29,7 +30,7 @@ from flashback.backup.plan import (
 from flashback.backup.record import keep_catalogue, keep_configuration, write_line
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
-from flashback.core.errors import NoSpace
+from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import UNREAD, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
@@ -95,7 +96,7 @@ class Run:
         self.session = session
         self.request = request
         paths = context.paths
-        self.places = Places(spool=paths.runtime, avoid=paths.runtime, catalogues=paths.catalogues)
+        self.places = Places(spool=paths.state, avoid=paths.runtime, catalogues=paths.catalogues)
         self.report = Report()
         self.begun = context.clock()
         self.known = session.candidate.known
@@ -168,14 +169,17 @@ class Run:
         )
 
     def _plan_one(self, drive: OpenDrive, master: Master) -> MasterPlan:
-        plan = plan_master(
-            drive,
-            master,
-            self.report.journal,
-            places=self.places,
-            full=self.request.full,
-            watch=drive.watch,
-        )
+        try:
+            plan = plan_master(
+                drive, master, self.report.journal, places=self.places, full=self.request.full, watch=drive.watch
+            )
+        except OSError as problem:
+            if problem.errno != errno.ENOSPC:
+                raise
+            raise NotFinished(
+                f"this machine has no room in {self.places.spool} for the lists of what is to be done",
+                hint="make room there, then run again; nothing was written to the drive",
+            ) from problem
         for remark in plan.remarks:
             self._remark(remark)
         return plan
