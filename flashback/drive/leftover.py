@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, StillHeld
 from flashback.core.events import Note
 from flashback.core.locks import locked
+from flashback.core.text import shown
 from flashback.tools import block, cryptsetup, mount
 
 PREFIX: Final = "flashback-"
@@ -31,8 +33,7 @@ def put_away_own(context: Context, mapping: str) -> None:
     deadline = time.monotonic() + ENDS_WITHIN
     while cryptsetup.is_open(mapping) and (users := mounted_by(mapping)):
         if time.monotonic() > deadline:
-            named = ", ".join(f"{each.name} (process {each.pid})" for each in users)
-            raise StillHeld((f"{mapping} is open already, and mounted for {named}",))
+            raise StillHeld((f"{mapping} is open already, and mounted for {named(users)}",))
         time.sleep(0.1)
     if cryptsetup.is_open(mapping):
         cryptsetup.close(context.run, mapping)
@@ -55,6 +56,11 @@ def put_away_on(context: Context, device: str) -> None:
             if not mounted_by(name):
                 with contextlib.suppress(StillHeld):
                     put_away_own(context, name)
+
+
+def named(users: Iterable[mount.ProcessUsing]) -> str:
+    """The processes as a person reads them."""
+    return ", ".join(f"{shown(each.name)} (process {each.pid})" for each in users)
 
 
 def mounted_by(mapping: str) -> tuple[mount.ProcessUsing, ...]:

@@ -33,7 +33,7 @@ from flashback.core.secret import Secret
 from flashback.core.stack import ResourceStack
 from flashback.core.text import shown
 from flashback.drive import layout, marker
-from flashback.drive.leftover import put_away_own
+from flashback.drive.leftover import mounted_by, named, put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
@@ -285,7 +285,12 @@ def put_away(context: Context, mapping: str) -> None:
     """Unmount the mapping wherever we see it mounted, then close it. Raises `StillHeld` with who is in the way."""
     for place in mount.mounts_of(device_number(mapping)):
         mount.unmount(context.run, Path(place.target))
-    cryptsetup.close(context.run, mapping)
+    try:
+        cryptsetup.close(context.run, mapping)
+    except StillHeld as problem:
+        if users := mounted_by(mapping):  # where we do not see it: a container, a service with a view of its own
+            raise StillHeld((f"{mapping} is still mounted for {named(users)}",), hint=problem.hint) from problem
+        raise
 
 
 def device_number(mapping: str) -> str:

@@ -17,6 +17,7 @@ from flashback.config.reader import read
 from flashback.config.values import Config
 from flashback.core.context import Context, Paths
 from flashback.core.errors import Exit, FlashbackError, Missing, UsageError
+from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
 from flashback.core.stack import ResourceStack
@@ -69,7 +70,10 @@ def rehearse(context: Context, folder: Path | None, *, say: Callable[[str], None
         )
     place = _make_folder(folder)
     try:
-        with ResourceStack(context.signals) as stack:
+        with (
+            locked(context.paths.locks / "run.lock", purpose="practice"),  # a real drive may be called red, too
+            ResourceStack(context.signals) as stack,
+        ):
             rehearsal = _set_up(context, stack, place, say)
             with rehearsal.ledger:
                 _play(rehearsal)

@@ -8,8 +8,9 @@ import pytest
 
 from flashback.core.errors import DriveError, DriveState, Locked, StillHeld
 from flashback.core.locks import locked
+from flashback.drive import session
 from flashback.drive.close import close_drive
-from flashback.tools import block, cryptsetup
+from flashback.tools import block, cryptsetup, mount
 from tests.unit.drives import GREEN, OTHER, RED, VOLUME, FakeKernel, a_context
 
 BOTH = [RED, GREEN]
@@ -85,6 +86,17 @@ def test_a_drive_that_was_pulled_while_open_is_put_away_and_told_as_gone(left_op
 def test_a_drive_in_use_names_who_is_in_the_way(left_open, close) -> None:
     left_open.busy = True
     with pytest.raises(StillHeld, match=r"vim \(process 7\)"):
+        close()
+
+
+def test_a_drive_that_is_mounted_where_we_do_not_see_it_names_who_sees_it(kernel, close, monkeypatch) -> None:
+    def busy() -> None:
+        raise StillHeld(("the mapping luks-by-hand is open (Device is still in use)",))
+
+    kernel.mappings["luks-by-hand"] = True
+    kernel.trouble["close"] = busy
+    monkeypatch.setattr(session, "mounted_by", lambda _mapping: (mount.ProcessUsing(7, "cont\x1bainer"),))
+    with pytest.raises(StillHeld, match=r"luks-by-hand is still mounted for cont\\x1bainer \(process 7\)"):
         close()
 
 
