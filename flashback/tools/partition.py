@@ -5,7 +5,6 @@ What a device says of itself, its labels included, is untrusted: it is parsed wi
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -22,7 +21,6 @@ LUKS_PARTITION: Final = "CA7D7CCB-63ED-4C53-861C-1742536059CC"
 """The GPT type of a LUKS partition (UAPI group, Discoverable Partitions Specification)."""
 APPEARS_WITHIN: Final = 15.0
 """Seconds that the kernel and udev get to show a new partition."""
-_BLKRRPART: Final = 0x125F  # linux/fs.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +118,3 @@ def _first_partition(disk: str) -> str | None:
         return None
     path = f"/dev/{parts[0].name}"
     return path if sysfs.number(path) == sysfs.read(parts[0] / "dev") else None
-
-
-def refresh(path: str) -> None:
-    """Let the kernel read the partition table anew. Raises `DriveError` when it refuses, as while one is in use."""
-    try:
-        with open(path, "rb", buffering=0) as device:
-            fcntl.ioctl(device, _BLKRRPART)
-    except OSError as problem:
-        raise DriveError(f"{path}: its partition table cannot be read anew: {problem.strerror}") from problem
