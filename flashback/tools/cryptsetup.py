@@ -308,7 +308,7 @@ def _meaning(code: int, words: str, device: str, what: str) -> FlashbackError:
     if code == 2:
         return PassphraseRefused(
             f"{device} was not opened by this passphrase",
-            hint="look at Caps Lock and the keyboard layout, then try again; a recovery key, if you made one, will do too",
+            hint="look at Caps Lock and the keyboard layout, then try again; a recovery key opens it, too",
         )
     if code == 3:
         return Missing(
