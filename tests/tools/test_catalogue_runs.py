@@ -8,6 +8,7 @@ after that a full comparison must find nothing to do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from flashback.backup.plan import FULL_EVERY
 from flashback.config.values import Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
+from flashback.core.errors import NotFinished
 from flashback.core.signals import StopSignals
 from flashback.drive.session import OpenDrive
 from flashback.rotation.ledger import Ledger
@@ -404,6 +406,40 @@ def test_something_else_that_stands_in_the_way_of_a_file_is_told_by_every_run(ri
     assert rig.wrong() == ""
 
 
+def test_what_could_not_be_cleared_out_of_the_way_is_cleared_by_the_next_run(rig: Rig) -> None:
+    some_files(rig)
+    rig.back_up()
+    shutil.rmtree(rig.master / "d")
+    (rig.master / "d").write_bytes(b"a file now")
+    real, failed = copying_part.Below.remove, []
+
+    def remove(below, path):
+        if not failed:
+            failed.append(path)
+            raise OSError(errno.EBUSY, "busy for a moment")
+        return real(below, path)
+
+    with patch.object(copying_part.Below, "remove", remove):
+        rig.back_up()
+    assert failed == [b"d"]
+    rig.back_up()
+    assert rig.wrong() == ""
+
+
+def test_a_name_that_could_not_be_parted_from_another_file_is_parted_by_the_next_run(rig: Rig) -> None:
+    some_files(rig)
+    os.link(rig.master / "a", rig.master / "b")
+    rig.back_up()
+    (rig.master / "b").unlink()
+    shutil.copy2(rig.master / "a", rig.master / "b")
+    (rig.master / "b").chmod(0o600)
+    with patch.object(copying_part._Work, "_part_one", side_effect=OSError(errno.EBUSY, "busy for a moment")):
+        rig.back_up()
+    rig.back_up()
+    assert rig.wrong() == ""
+    assert rig.still_to_do() == {}
+
+
 # --- hard links and what is kept
 
 
@@ -526,6 +562,18 @@ def test_a_snapshot_of_the_copy_in_its_place_is_compared_in_full(trusted: Rig) -
     assert believes(trusted)
 
 
+def test_after_a_copy_that_was_broken_off_both_sides_are_compared(trusted: Rig) -> None:
+    (trusted.master / "a").write_bytes(b"changed")
+
+    def stop() -> None:
+        raise NotFinished("on purpose")
+
+    with pytest.raises(NotFinished), before_copying(stop):
+        trusted.back_up()
+    assert was_full(trusted.back_up())
+    assert believes(trusted)
+
+
 def test_deleting_old_snapshots_and_reading_leave_trust_as_it_is(trusted: Rig) -> None:
     (trusted.master / "a").write_bytes(b"once more")
     trusted.back_up()
@@ -567,8 +615,21 @@ def test_where_nearly_everything_only_seems_changed_both_sides_are_compared(rig:
     rig.back_up()
     for number in range(3000):
         (rig.master / f"{number}").chmod(0o644)
+    (rig.master / "0").write_bytes(b"but this one has changed")
     report = rig.back_up()
     assert was_full(report)
-    assert report.snapshots == {}
-    assert report.plan.is_empty
+    (plan,) = report.plan.masters
+    assert list(plan.changes.whole) == [b"0"]
+    assert believes(rig)
+
+
+@pytest.mark.parametrize("count", [1, 3000])
+def test_where_something_only_seems_changed_nothing_is_written_and_no_snapshot_kept(rig: Rig, count) -> None:
+    for number in range(3000):
+        (rig.master / f"{number}").touch()
+    rig.back_up()
+    for number in range(count):
+        (rig.master / f"{number}").chmod(0o644)
+    report = rig.back_up()
+    assert (report.plan.is_empty, report.snapshots) == (True, {})
     assert believes(rig)
