@@ -215,7 +215,7 @@ class TestHistory:
         assert results == {
             "first": "complete",
             "unchanged": "nothing-to-do",
-            "dry": "complete",
+            "dry": "nothing-to-do",
             "changed": "complete",
             "scrub": "nothing-to-do",
         }
