@@ -30,11 +30,12 @@ from tests.guest.machine import (
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDrive:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedDrive]:
     """The drive red, without a backup yet."""
     drive = PreparedDrive(tmp_path_factory.mktemp("prepared"))
     drive.make(Machine(tmp_path_factory.mktemp("maker")), blank_sticks()[0])
-    return drive
+    yield drive
+    drive.image.unlink()  # all this lies in memory
 
 
 @pytest.fixture

@@ -27,11 +27,12 @@ from tests.guest.machine import (
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDrive:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedDrive]:
     """The drive red, without a backup yet."""
     drive = PreparedDrive(tmp_path_factory.mktemp("prepared"))
     drive.make(Machine(tmp_path_factory.mktemp("maker")), blank_sticks()[0])
-    return drive
+    yield drive
+    drive.image.unlink()  # all this lies in memory
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def big(machine: Machine) -> Iterator[Path]:
     """Enough to be in the middle of; removed afterwards, since all this lies in memory."""
     path = machine.master / "big"
     with path.open("wb") as file:
-        for _ in range(60):
+        for _ in range(30):
             file.write(os.urandom(1 << 20))
     yield path
     path.unlink()
