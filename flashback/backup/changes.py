@@ -10,6 +10,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -39,7 +40,7 @@ class Spool:
 
     def __init__(self, directory: Path, *, with_root: bool = False) -> None:
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as the list
-        weakref.finalize(self, self._file.close)
+        weakref.finalize(self, _close, self._file)
         self._lead = b"./" if with_root else b""
         self._names = 0
         self._root = False
@@ -76,11 +77,21 @@ class Spool:
 
     def rewound(self) -> IO[bytes]:
         """The list from its beginning, for a program's standard input; nothing may be added any more."""
+        self.settle()
         self._file.seek(0)
-        if self.only_root:
-            self._file.write(b".\0")
-            self._file.seek(0)
         return self._file
+
+    def settle(self) -> None:
+        """Have all of it in the file. Raises `OSError` where there is no room, which must not come out later."""
+        if self.only_root:
+            self._file.seek(0)
+            self._file.write(b".\0")
+        self._file.flush()
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # what has no room any more is not needed any more
+        file.close()
 
 
 class _Largest:
@@ -139,12 +150,17 @@ class ChangeSet:
 
     @classmethod
     def collect(cls, comparison: Comparison, *, directory: Path, watch: Callable[[], None] = lambda: None) -> ChangeSet:
-        """Read both listings to their end. `directory` takes the spool files; `watch` may raise."""
+        """Read both listings to their end. `directory` takes the spool files; `watch` may raise.
+
+        Raises `OSError` where `directory` has no room: here, before anything is done with what was listed.
+        """
         changes = cls(directory)
         for change in comparison.changes(watch):
             changes._add(change)
         changes.unchanged, changes.on_drive = comparison.unchanged, comparison.on_drive
         changes.master_root = comparison.root
+        for spool in (value for value in vars(changes).values() if isinstance(value, Spool)):
+            spool.settle()
         return changes
 
     def _add(self, change: Change) -> None:
