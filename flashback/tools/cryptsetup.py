@@ -257,13 +257,18 @@ def close(run: Runner, mapping: str) -> None:
 
 
 def close_deferred(run: Runner, mapping: str) -> None:
-    """Have the kernel close the mapping when its last user goes; at once when it has none. Raises `StillHeld`."""
+    """Have the kernel close the mapping when its last user goes; at once when it has none.
+
+    Raises `DriveError`: that the mapping is still held is for its undo to say.
+    """
     if not is_open(mapping):
         return
     try:
         run(Command(("cryptsetup", "close", "--deferred", mapping), ok=frozenset({0, 4})))
     except CommandFailed as problem:
-        raise StillHeld((f"the mapping {mapping} is open ({problem.result.last_words})",)) from problem
+        raise DriveError(
+            f"the mapping {mapping} cannot be told to close by itself: {problem.result.last_words.rstrip('.')}"
+        ) from problem
 
 
 def is_open(mapping: str) -> bool:
