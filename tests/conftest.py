@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -33,6 +34,13 @@ IN_GUEST = os.uname().nodename == "uml" or os.environ.get("FLASHBACK_TEST_NATIVE
 
 GRACE = 3.0
 """Seconds for what is let go of to go: a loop device lives on while somebody else (udev, lsblk) looks at it."""
+
+
+for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if (
+        signal.getsignal(_number) is signal.SIG_IGN
+    ):  # under nohup; the program rightly goes on ignoring it, and hears none
+        signal.signal(_number, signal.SIG_DFL if _number != signal.SIGINT else signal.default_int_handler)
 
 
 class RealProcess(BaseException):
