@@ -8,6 +8,7 @@ mount_namespaces(7)).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -42,6 +43,7 @@ TRIES: Final = 3
 AS_COMMITTED: Final = ("rescue=nologreplay",)
 """After a pulled plug Btrfs wants to write its log back, and a mapping that cannot be written to is then not mounted at
 all ("can't read superblock"; btrfs(5), rescue). Read-only, what was committed last is seen instead."""
+_FAILING: Final = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EUCLEAN})
 GONE_WITHIN: Final = 10.0
 """Seconds that the kernel is given to let go of a mapping after the unmount."""
 
@@ -67,6 +69,21 @@ class OpenDrive:
                 f"{self.known.name} was unplugged while it was being written to",
                 hint=f"plug it in again, then: flashback run {self.known.name}. It carries on where it stopped",
             )
+
+
+@contextmanager
+def _explained(drive: OpenDrive) -> Iterator[None]:
+    """An error of the operating system for which nobody below was prepared: is the drive gone, or does it fail?"""
+    try:
+        yield
+    except OSError as problem:
+        drive.watch()
+        if problem.errno not in _FAILING:
+            raise
+        raise NotFinished(
+            f"reading or writing failed: {problem.strerror}",
+            hint=f"the kernel log (`dmesg`) says which disk failed; then: flashback run {drive.known.name}",
+        ) from problem
 
 
 class Session:
@@ -100,7 +117,8 @@ class Session:
                 refuse_unwanted(self.candidate.known)
                 with ResourceStack(self.context.signals) as stack:
                     drive = self._open(stack, read_only=read_only)
-                    yield drive
+                    with _explained(drive):
+                        yield drive
                     self._close(stack)
         except BaseException as error:
             with self.context.signals.held():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from flashback.core.errors import DriveGone, DriveState, NotFinished
@@ -64,3 +67,26 @@ def test_a_drive_beside_a_partition_that_is_in_use_is_closed_but_not_safe(sessio
     kernel.shared = True
     assert used(session).state is DriveState.CLOSED
     assert not session.safe_to_remove
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EUCLEAN])
+def test_an_error_of_a_disk_that_nobody_was_prepared_for_is_a_run_that_did_not_finish(session, number) -> None:
+    with pytest.raises(NotFinished, match=os.strerror(number)) as caught:
+        failing(session, number)
+    assert caught.value.drive_state is DriveState.CLOSED
+
+
+def test_an_error_that_comes_of_pulling_the_drive_is_told_as_that(session, monkeypatch) -> None:
+    monkeypatch.setattr(block, "still_there", lambda _presence: False)
+    with pytest.raises(DriveGone, match="unplugged"):
+        failing(session, errno.EIO)
+
+
+def test_another_error_of_the_operating_system_stays_what_it_is(session) -> None:
+    with pytest.raises(PermissionError):
+        failing(session, errno.EACCES)
+
+
+def failing(session: Session, number: int) -> None:
+    with session.context.signals, session.held(purpose="test"):
+        raise OSError(number, os.strerror(number), "current")
