@@ -24,7 +24,7 @@ FLOORS = ("unit", "contract", "tools", "guest")
 TOP = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
-GUEST = ("--mem", "2G", "--scsi", "2:400", "--timeout", "1500")
+GUEST = ("--mem", "2G", "--scsi", "2:400", "--timeout", "2700")
 STICKS = ("add_host=2", "per_host_store=1", "removable=1", "lbpu=1", "delay=0", "dev_size_mb=400")
 """The same two sticks for a native kernel."""
 NO_KERNEL = 125

@@ -1,0 +1,485 @@
+"""Faults on purpose: the real command in a forked process, stopped at a point that has a name.
+
+A *point* is a place in a run that is passed in the same order each time: before, during and after each program that is
+started, around each line of the journal, each flush, each transaction of the ledger, and each event that is told. A
+run without a fault yields the points; a test then places its fault at each of them, so none is forgotten by hand.
+
+Forked instead of started, since starting Python takes seconds in this kernel. The process that forks is the reaper of
+all that is left behind (PR_SET_CHILD_SUBREAPER), so no orphan goes unseen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import run
+from tests.guest.conftest import Stick, wait_for
+from tests.guest.machine import Machine
+
+ALL = os.environ.get("FLASHBACK_FAULTS") == "all"
+"""Every point, instead of a selection that is quick enough for each run of the tests."""
+_PR_SET_CHILD_SUBREAPER = 36
+ENDS_WITHIN = 120.0
+BIG = 5 << 20
+
+
+class Kind(StrEnum):
+    """What happens at a point. The first four come from outside, the last two are answers of a program."""
+
+    KILL = "SIGKILL"
+    TERM = "SIGTERM"
+    INT = "SIGINT"
+    HUP = "SIGHUP"
+    UNPLUG = "unplug"
+    FAIL = "exit 1"
+    MISSING = "not installed"
+
+
+SIGNALS = {Kind.KILL: 9, Kind.TERM: 15, Kind.INT: 2, Kind.HUP: 1}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`kind` happens when the point called `at` is reached. `action` is for what no kind describes."""
+
+    at: str
+    kind: Kind | None = None
+    disk: str = ""
+    action: Callable[[], None] | None = None
+
+    def happen(self, command: Any) -> None:
+        """Runs in the process of flashback."""
+        from flashback.core.command import CommandFailed, ProgramMissing, Result
+
+        if self.action is not None:
+            self.action()
+        if self.kind in SIGNALS:
+            os.kill(os.getpid(), SIGNALS[self.kind])
+        elif self.kind is Kind.UNPLUG:
+            pull(self.disk)
+        elif self.kind is Kind.FAIL:
+            if 1 in command.ok:
+                return
+            raise CommandFailed(Result(command, 1, b"", b"failed on purpose"))
+        elif self.kind is Kind.MISSING:
+            raise ProgramMissing(command.argv[0])
+
+
+@dataclass(frozen=True, repr=False)
+class Ended:
+    """How a command ended. `code` is below zero for a signal; `points` are the names that were passed."""
+
+    code: int
+    out: str
+    err: str
+    points: tuple[str, ...]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last JSON event; empty where there was none."""
+        lines = [line for line in self.out.splitlines() if line.startswith("{")]
+        return json.loads(lines[-1]) if lines else {}
+
+    def __repr__(self) -> str:
+        return f"exit {self.code} after {self.points[-3:]}\n{self.out[-3000:]}\n{self.err[-3000:]}"
+
+
+def pull(disk: str) -> None:
+    """Pull a disk of scsi_debug, from any process, and wait until it is gone."""
+    Path(f"/sys/block/{disk}/device/delete").write_text("1", "ascii")
+    until = time.monotonic() + 10
+    while Path(f"/sys/block/{disk}").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+class FaultyMachine(Machine):
+    """A machine whose commands run forked, with points and at most one fault."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        run("mount", "--make-rshared", "/")  # as systemd does: what is unmounted here is unmounted for a run, too
+        preload()
+
+    def forked(self, work: Callable[[], int], fault: Fault | None = None) -> Ended:
+        """Run `work` in a process of its own to its end; also wait for everything that it left behind."""
+        pid = self.begin(work, fault)
+        return self.ended(pid)
+
+    def begin(self, work: Callable[[], int], fault: Fault | None = None) -> int:
+        """The same without waiting; `ended` waits."""
+        for name in ("out", "err", "points"):
+            (self.home / name).write_bytes(b"")
+        pid = os.fork()
+        if pid == 0:
+            code = 99
+            try:
+                code = self._be_flashback(work, fault)
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException as problem:  # noqa: BLE001 - a traceback says more than an assertion in the parent
+                import traceback
+
+                traceback.print_exception(problem)
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
+        return pid
+
+    def ended(self, pid: int) -> Ended:
+        """Wait for the process and for all that it left."""
+        until = time.monotonic() + ENDS_WITHIN
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                break
+            if time.monotonic() > until:
+                os.kill(pid, signal.SIGKILL)
+                pytest.fail(f"the command did not end within {ENDS_WITHIN:g} s: {self._read('points')[-300:]}")
+            time.sleep(0.005)
+        self.no_process_left()
+        return Ended(os.waitstatus_to_exitcode(status), self._read("out"), self._read("err"), self.passed())
+
+    def passed(self) -> tuple[str, ...]:
+        """The points of the last command."""
+        return tuple(self._read("points").splitlines())
+
+    def _read(self, name: str) -> str:
+        return (self.home / name).read_text("utf-8", "replace")
+
+    def no_process_left(self) -> None:
+        """Orphans come to us; they have to end by themselves."""
+        until = time.monotonic() + 20
+        while True:
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            if time.monotonic() > until:
+                left = Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split()
+                named = [Path(f"/proc/{each}/cmdline").read_bytes().replace(b"\0", b" ") for each in left]
+                pytest.fail(f"processes were left behind: {named}")
+            time.sleep(0.01)
+
+    def _be_flashback(self, work: Callable[[], int], fault: Fault | None) -> int:
+        os.setsid()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(self.home / name, os.O_WRONLY | os.O_APPEND), number)
+        points = os.open(self.home / "points", os.O_WRONLY | os.O_APPEND)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        warnings.simplefilter("ignore")
+        environment = self.environment
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir("/")
+        Points(points, fault).install()
+        return work()
+
+    # --- the commands
+
+    def command(self, *argv: str, fault: Fault | None = None) -> Ended:
+        """`flashback ...`"""
+        return self.forked(lambda: _main(argv), fault)
+
+    def backup(self, *more: str, fault: Fault | None = None) -> Ended:
+        """`flashback run --json`"""
+        return self.command("run", "--json", "--passphrase-file", str(self.secret), *more, fault=fault)
+
+    def prepare(self, device: Path, *more: str, name: str = "red", fault: Fault | None = None) -> Ended:
+        """`flashback init --json` with a cheap key derivation."""
+        argv = ("init", str(device), "--name", name, "--master", str(self.master), "--erase", "--json")
+        return self.command(*argv, "--passphrase-file", str(self.secret), "--no-recovery-key", *more, fault=fault)
+
+
+def _main(argv: tuple[str, ...]) -> int:
+    from flashback.cli import main
+
+    sys.argv = ["flashback", *argv]
+    main()
+    return 0
+
+
+def preload() -> None:
+    """Import all that a run imports, once."""
+    import flashback.backup.service
+    import flashback.cli
+    import flashback.config.reader
+    import flashback.drive.choose
+    import flashback.drive.close
+    import flashback.prepare.init
+    import flashback.tell.jsonlines
+    import flashback.tell.plain
+    import flashback.tell.summary  # noqa: F401
+
+
+class Points:
+    """Lives in the forked process: names each point, tells the parent, and lets the fault happen."""
+
+    def __init__(self, told: int, fault: Fault | None) -> None:
+        self._told = told
+        self._fault = fault
+        self._passed: Counter[str] = Counter()
+        self._inside = False
+        self._running: list[Any] = []
+
+    def reach(self, label: str, command: Any = None) -> None:
+        """Pass a point; the second of a name is called `name #2`."""
+        if self._inside:
+            return
+        self._passed[label] += 1
+        name = label if self._passed[label] == 1 else f"{label} #{self._passed[label]}"
+        os.write(self._told, name.encode() + b"\n")
+        if self._fault is not None and self._fault.at == name:
+            self._inside = True
+            try:
+                self._fault.happen(command)
+            finally:
+                self._inside = False
+
+    def install(self) -> None:
+        """Wrap what a run passes through."""
+        self._wrap_programs()
+        self._wrap_the_drive()
+        self._wrap_the_ledger_and_what_is_told()
+
+    def _around(self, room: Any, name: str, label: Callable[..., str]) -> None:
+        from flashback.core.command import Command
+
+        original = getattr(room, name)
+
+        def wrapped(*args: Any, **more: Any) -> Any:
+            said = label(*args, **more)
+            command = next((each for each in args if isinstance(each, Command)), None)
+            self.reach(f"before {said}", command)
+            self._running.append(command)
+            try:
+                result = original(*args, **more)
+            finally:
+                self._running.pop()
+            self.reach(f"after {said}", command)
+            return result
+
+        setattr(room, name, wrapped)
+
+    def _wrap_programs(self) -> None:
+        from flashback.core.command import Programs
+        from flashback.tools import cryptsetup
+
+        points = self
+
+        class Popen(subprocess.Popen):  # type: ignore[type-arg]
+            def __init__(self, *args: Any, **more: Any) -> None:
+                super().__init__(*args, **more)
+                command = points._running[-1] if points._running else None
+                if command is not None:
+                    points.reach(f"during {_short(command.argv)}", command)
+
+        subprocess.Popen = Popen  # type: ignore[misc]
+        for name in ("__call__", "stream"):
+            self._around(Programs, name, lambda _self, command, **_: _short(command.argv))
+        for name in ("format_volume", "add_key"):
+            setattr(cryptsetup, name, _cheaply(getattr(cryptsetup, name), cryptsetup.PRACTICE))
+
+    def _wrap_the_drive(self) -> None:
+        from flashback.drive import layout
+        from flashback.tools import block, btrfs
+
+        self._around(layout, "append_line", lambda _p, _n, line, *_: f"line {json.loads(line)['mark']}")
+        self._around(layout, "write_text", lambda _p, name, *_a, **_m: f"write {name}")
+        self._around(btrfs, "sync", lambda _fd: "syncfs")
+        self._around(block, "flush", lambda _path: "flush")
+        report = btrfs.Scrub._report
+
+        def reporting(scrubbing: Any, *args: Any) -> None:
+            if not self._passed["scrubbing"]:
+                self.reach("scrubbing")
+            report(scrubbing, *args)
+
+        btrfs.Scrub._report = reporting  # type: ignore[method-assign]
+
+    def _wrap_the_ledger_and_what_is_told(self) -> None:
+        from flashback.rotation.ledger import Ledger
+        from flashback.tell.jsonlines import JsonTeller
+
+        for name in ("begin_run", "end_run", "merge", "enrol", "change", "replace_snapshots", "record_scrub"):
+            self._around(Ledger, name, lambda *_a, _name=name, **_m: f"ledger {_name}")
+        tell = JsonTeller.__call__
+
+        def telling(teller: Any, event: Any) -> None:
+            tell(teller, event)
+            kind = type(event).__name__
+            if kind not in {"Progress", "Remarked", "Note"}:
+                self.reach(f"told {kind} {getattr(event, 'step', '')}".strip())
+
+        JsonTeller.__call__ = telling  # type: ignore[method-assign]
+
+
+def _cheaply(make: Callable[..., None], kdf: Any) -> Callable[..., None]:
+    def made(*args: Any, **more: Any) -> None:
+        make(*args, **(more | {"kdf": kdf}))
+
+    return made
+
+
+def _short(argv: Iterable[str]) -> str:
+    """`cryptsetup close --deferred`: the program and its words that are neither paths nor values."""
+    words = list(argv)
+    kept = [words[0], *(w for w in words[1:4] if w.isalpha() or w in {"--deferred", "--dump-json-metadata"})]
+    return " ".join(kept)
+
+
+# --- looking around
+
+
+def mappings() -> list[str]:
+    """The mappings of drives that the kernel has."""
+    names = (path.read_text("utf-8").strip() for path in Path("/sys/block").glob("dm-*/dm/name"))
+    return sorted(name for name in names if name.startswith("flashback"))
+
+
+def mounts_anywhere(what: str) -> list[str]:
+    """The mounts, in any namespace of any process, of which the line contains `what`."""
+    found = set()
+    for file in Path("/proc").glob("[0-9]*/mountinfo"):
+        try:
+            found |= {line for line in file.read_text("utf-8", "replace").splitlines() if what in line}
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def nothing_held(*, but: Iterable[str] = ()) -> None:
+    """No drive is mounted in any namespace, and no mapping is there but those named."""
+    allowed = set(but)
+    wait_for(lambda: not mounts_anywhere("/dev/mapper/flashback"), "every mount to go")
+    wait_for(lambda: not set(mappings()) - allowed, f"every mapping to go ({mappings()})")
+
+
+def said_the_truth(ended: Ended, disk: Path) -> None:
+    """What the last event says of the drive, held against the kernel at this moment."""
+    last = ended.last
+    if last.get("event") != "finished":
+        return
+    is_open, is_there = bool(mappings()), disk.exists()
+    if last["safe_to_remove"]:
+        assert not is_open, ended
+        assert is_there, ended
+    held = {"closed": (False, True), "not-opened": (False, True), "gone": (False, False), "still-held": (True, None)}
+    state = last["drive_state"] if "drive_state" in last else last["drive"]["state"]
+    if state in held:
+        open_, there = held[state]
+        assert is_open is open_, f"it said {state}\n{ended}"
+        assert there is None or is_there is there, f"it said {state}\n{ended}"
+
+
+def selected(points: list[str], few: int, wanted: Callable[[str], bool] = lambda _point: True) -> list[str]:
+    """The points to be tried: all of them, or `few` spread evenly."""
+    chosen = [point for point in points if wanted(point)]
+    if ALL or len(chosen) <= few:
+        return chosen
+    return [chosen[round(index * (len(chosen) - 1) / (few - 1))] for index in range(few)]
+
+
+# --- a drive, a master, and what was complete
+
+
+def manifest(root: Path) -> str:
+    """A digest over names, content and metadata of all that lies below `root`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in [root, *sorted(root.rglob("*"))]:
+        at = path.lstat()
+        kind = stat.S_IFMT(at.st_mode)
+        content = path.read_bytes() if kind == stat.S_IFREG else b""
+        told = (path.relative_to(root), at.st_mode, at.st_uid, at.st_gid, at.st_mtime_ns, content)
+        digest.update(repr(told).encode())
+    return digest.hexdigest()
+
+
+class Scene:
+    """A drive with one complete state, a master that changes, and what each state looked like."""
+
+    def __init__(self, machine: FaultyMachine, stick: Stick) -> None:
+        self.machine = machine
+        self.stick = stick
+        self.states: dict[str, int] = {}
+        self.number = 0
+        self.finished: list[int] = []
+        self.random = random.Random(1)
+        os.chown(machine.master, 1000, 1000)
+        self.change()
+        done = machine.prepare(stick.device, "--no-first-run")
+        assert done.code == 0, done
+        self.complete()
+
+    def change(self) -> None:
+        """Another state of the master: added, deleted, changed, changed in place, a directory come and gone."""
+        self.number += 1
+        n, master = self.number, self.machine.master
+        big = master / "big"
+        if not big.exists():
+            big.write_bytes(self.random.randbytes(BIG))
+        with big.open("r+b") as file:
+            file.seek(self.random.randrange(BIG - 200_000))
+            file.write(self.random.randbytes(200_000))
+        (master / "version").write_text(str(n))
+        (master / f"new-{n}").write_bytes(self.random.randbytes(70_000))
+        (master / f"folder-{n}").mkdir()
+        (master / f"folder-{n}/leaf").write_text(f"leaf {n}")
+        (master / f"new-{n - 2}").unlink(missing_ok=True)
+        if (master / f"folder-{n - 1}").exists():
+            (master / f"folder-{n - 1}/leaf").unlink()
+            (master / f"folder-{n - 1}").rmdir()
+        for path in [master, *master.rglob("*")]:
+            os.chown(path, 1000, 1000)
+        self.states[manifest(master)] = n
+
+    def complete(self, *more: str) -> Ended:
+        """A run that must come to its end by itself, after which the drive equals the master."""
+        ended = self.machine.backup(*more)
+        assert ended.code == 0, ended
+        assert ended.last["result"] == "complete", ended
+        self.finished.append(self.number)
+        return ended
+
+    def look(self) -> None:
+        """By cryptsetup and mount alone: the copy equals the master as it was when a run last said "complete"; each
+        snapshot is a state that was complete; none of those is missing.
+        """
+        expected = self.finished
+        with self.machine.opened(self.stick.device) as drive:
+            folder = drive / "documents"
+            names = sorted(path.name for path in (folder / "snapshots").iterdir())
+            places = [*(folder / "snapshots" / name for name in names), folder / "current"]
+            self.finished = [self.states.get(manifest(place), -1) for place in places]  # whatever it is, go on from it
+            lines = (drive / ".flashback/runs.jsonl").read_text().splitlines()
+        assert self.finished == expected, f"the drive holds {self.finished}, complete were {expected}"
+        assert all(isinstance(json.loads(line), dict) for line in lines)
+
+    def points(self, *more: str) -> list[str]:
+        """The names of all points of a run that changes things."""
+        self.change()
+        return list(self.complete(*more).points)
