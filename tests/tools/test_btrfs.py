@@ -171,13 +171,16 @@ def counted(where: Path) -> dict[str, int]:
 
 
 def test_a_scrub_counts_what_btrfs_scrub_counts(image_with_rot: Path) -> None:
-    expected = counted(image_with_rot)
-    with opened(image_with_rot) as fd:
-        found = btrfs.Scrub(fd, read_only=True).run(ignore, quiet, 1)
+    for _try in range(5):  # the kernel may write metadata between two scrubs: only between two equal ones it did not
+        before = counted(image_with_rot)
+        with opened(image_with_rot) as fd:
+            found = btrfs.Scrub(fd, read_only=True).run(ignore, quiet, 1)
+        if counted(image_with_rot) == before:
+            break
     ours = {
         name: getattr(found, field) for name, field in zip(NAMES, btrfs.ScrubCounts.__dataclass_fields__, strict=True)
     }
-    assert ours == {name: expected[name] for name in NAMES}
+    assert ours == {name: before[name] for name in NAMES}
     assert found.csum_errors == 1
 
 
