@@ -94,7 +94,7 @@ def test_killed_at_any_point_it_can_be_run_again(machine: FaultyMachine, spare: 
     def judge(ended: Ended, _disk: Path) -> None:
         assert ended.code == -9, ended
 
-    stop_everywhere(machine, spare, Kind.KILL, selected(points, 5), judge)
+    stop_everywhere(machine, spare, Kind.KILL, selected(points, 3), judge)
 
 
 def test_a_signal_at_any_point_ends_with_everything_released(
@@ -104,7 +104,7 @@ def test_a_signal_at_any_point_ends_with_everything_released(
         assert ended.code == 128 + SIGNALS[Kind.TERM] or "after ledger enrol" in ended.points, ended
         said_the_truth(ended, disk)
 
-    stop_everywhere(machine, spare, Kind.TERM, selected(points, 3), judge)
+    stop_everywhere(machine, spare, Kind.TERM, selected(points, 2), judge)
 
 
 def test_pulled_at_any_point_it_leaves_nothing_open(machine: FaultyMachine, spare: Stick, points: list[str]) -> None:
@@ -114,7 +114,7 @@ def test_pulled_at_any_point_it_leaves_nothing_open(machine: FaultyMachine, spar
             assert ended.code != 0, ended
             said_the_truth(ended, disk)
 
-    stop_everywhere(machine, spare, Kind.UNPLUG, selected(points, 4), judge)
+    stop_everywhere(machine, spare, Kind.UNPLUG, selected(points, 3), judge)
 
 
 def test_a_program_that_fails_fails_the_init_and_leaves_nothing_open(
@@ -126,7 +126,7 @@ def test_a_program_that_fails_fails_the_init_and_leaves_nothing_open(
         said_the_truth(ended, disk)
 
     needed = [each for each in points if each.startswith("before") and each.split()[1] in NEEDED]
-    stop_everywhere(machine, spare, Kind.FAIL, selected(needed, 4), judge)
+    stop_everywhere(machine, spare, Kind.FAIL, selected(needed, 3), judge)
 
 
 NEEDED = {"sfdisk", "cryptsetup", "mkfs.btrfs", "mount"}
