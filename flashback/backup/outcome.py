@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from typing import Any
 
-from flashback.backup.run import Report
+from flashback.backup.report import Report
 from flashback.core.errors import Exit
 from flashback.core.events import Finished
 from flashback.core.text import parse_rfc3339, rfc3339

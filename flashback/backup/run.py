@@ -5,16 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-import uuid
-from collections.abc import Collection
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flashback import BUILT
-from flashback.backup import guard
+from flashback.backup import guard, pins
 from flashback.backup.copy import CopyResult, bring_up_to_date
 from flashback.backup.masters import carried, look_at
 from flashback.backup.plan import (
@@ -28,15 +25,16 @@ from flashback.backup.plan import (
     space_for,
 )
 from flashback.backup.record import keep_catalogue, keep_configuration, write_line
+from flashback.backup.report import Report, RunRequest
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
-from flashback.core.events import UNREAD, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
+from flashback.core.events import Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
 from flashback.drive.commit import commit
 from flashback.drive.session import OpenDrive, Session, prove_destination
-from flashback.health.scrub import ScrubReport, scrub
+from flashback.health.scrub import scrub
 from flashback.rotation.clock import impossible
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.rows import scrub_facts
@@ -45,45 +43,6 @@ from flashback.tools import btrfs
 COMPRESSION_HOPED_FOR = 2
 """A plan that needs more than so many times the free space is refused before the first byte; less may yet fit, since
 what is written is compressed."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over."""
-
-    scrub: bool = False
-    full: bool = False
-    dry_run: bool = False
-    allowed: Collection[str] = ()
-
-
-@dataclass(slots=True)
-class Report:
-    """What came of a run, as far as it got; filled step by step, so that it is true after any ending."""
-
-    plan: Plan | None = None
-    copies: dict[str, CopyResult] = field(default_factory=dict)
-    snapshots: dict[str, str] = field(default_factory=dict)
-    completed: dict[str, str] = field(default_factory=dict)
-    remarks: list[Remark] = field(default_factory=list)
-    scrub: ScrubReport | None = None
-    sequence: int = 0
-    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    journal: tuple[journal.Line, ...] = ()
-    started: float = field(default_factory=time.monotonic)
-    sync_seconds: float = 0.0
-    space_after: btrfs.Space | None = None
-    snapshots_after: list[tuple[str, str, datetime]] | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the run has taken so far."""
-        return time.monotonic() - self.started
-
-    @property
-    def unread(self) -> tuple[Remark, ...]:
-        """The files that could not be read or written."""
-        return tuple(remark for remark in self.remarks if remark.kind in UNREAD)
 
 
 class Run:
@@ -139,8 +98,11 @@ class Run:
         self.context.tell(StepBegun(Step.PLAN, ", ".join(str(each.path) for each in self.masters)))
         begun = time.monotonic()
         lines = self.report.journal = read_journal(drive)
-        if not self.request.dry_run:
+        if self.request.dry_run:
+            self.report.pins = pins.seen(self.ledger, self.known.uuid, lines)
+        else:
             self._begin(lines)
+            self.report.pins = pins.settle(self.ledger, self.known.uuid, lines, partial(self._note_pin, drive))
         plans = tuple(self._plan_one(drive, master) for master in self.masters if master not in self.missing)
         now = self.context.clock()
         scrubs = [line.moment for line in lines if line.mark is journal.Mark.SCRUB]
@@ -311,6 +273,9 @@ class Run:
         ]
 
     # --- small things
+
+    def _note_pin(self, drive: OpenDrive, mark: journal.Mark, snapshot: pins.Name) -> None:
+        self._note(drive, mark, snapshot[0], snapshot=snapshot[1])
 
     def _note(self, drive: OpenDrive, mark: journal.Mark, master: str = "", **more: Any) -> str:  # noqa: ANN401
         """Write one line of the journal; return the moment it bears."""

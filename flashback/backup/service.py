@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from flashback.backup import outcome
-from flashback.backup.run import Run, RunRequest
+from flashback.backup.report import RunRequest
+from flashback.backup.run import Run
 from flashback.config.values import Config
 from flashback.core.context import Context
 from flashback.core.errors import Exit, FlashbackError

@@ -56,7 +56,7 @@ def run(
     def work(app: App) -> int:
         from flashback.app import needs_root
         from flashback.backup.guard import known_holds
-        from flashback.backup.run import RunRequest
+        from flashback.backup.report import RunRequest
         from flashback.backup.service import back_up
         from flashback.drive.choose import choose
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from flashback.core.text import parse_rfc3339, rfc3339
+from flashback.core.text import parse_rfc3339, parse_stamp, rfc3339, stamp
 
 VERSION: Final = 1
 LONGEST_LINE: Final = 64 * 1024
@@ -33,6 +33,8 @@ class Mark(StrEnum):
     UNCHANGED = "unchanged"
     SNAPSHOT = "snapshot"
     PRUNED = "pruned"
+    PINNED = "pinned"
+    UNPINNED = "unpinned"
     SCRUB = "scrub"
 
 
@@ -109,6 +111,27 @@ def incumbent(lines: Iterable[Line], master: str) -> Incumbent:
         elif line.mark is Mark.COMPLETE:
             state = Incumbent(complete=True, completed=line.moment, generation=line.generation, unread=line.unread)
     return state
+
+
+def pins(lines: Iterable[Line]) -> frozenset[tuple[str, str]]:
+    """The snapshots that are pinned, as (master, name), whichever machine pinned them."""
+    found: set[tuple[str, str]] = set()
+    for line in lines:
+        snapshot = (line.master, line.snapshot)
+        if line.mark is Mark.PINNED and line.master and parse_stamp(line.snapshot) is not None:
+            found.add(snapshot)
+        elif line.mark in {Mark.UNPINNED, Mark.PRUNED}:
+            found.discard(snapshot)
+    return frozenset(found)
+
+
+def completed_by(lines: Iterable[Line]) -> dict[tuple[str, str], int]:
+    """Which run completed each state: its number by master and the name that a snapshot of it gets."""
+    return {
+        (line.master, stamp(line.moment)): line.sequence
+        for line in lines
+        if line.mark is Mark.COMPLETE and line.sequence < HIGHEST_SEQUENCE
+    }
 
 
 def last_sequence(lines: Sequence[Line]) -> int:

@@ -113,7 +113,10 @@ def _take_in(
     else:
         ledger.change(drive.uuid, header_digest=drive.header_digest, header_length=drive.header_length)
     ledger.merge(drive.uuid, [journal.as_dict(line) for line in contents.journal])
-    ledger.replace_snapshots(drive.uuid, [SnapshotRecord(drive.uuid, *each) for each in contents.snapshots])
+    pins = journal.pins(contents.journal)
+    ledger.replace_snapshots(
+        drive.uuid, [SnapshotRecord(drive.uuid, *each, pinned=each[:2] in pins) for each in contents.snapshots]
+    )
     ledger.record_space(SpaceRecord(drive.uuid, context.clock(), contents.space.size, contents.space.free_estimate))
     beside = _beside(context, drive, contents.configuration)
     return _finished(context, ledger, session, found.case, drive, beside)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flashback.backup.run import RunRequest
+from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from flashback.backup.run import RunRequest
+from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.reader import read
 from flashback.config.values import Config

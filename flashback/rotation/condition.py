@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 
@@ -112,19 +112,47 @@ class Snapshots(Tables):
 
     def pin(self, drive_uuid: str, master: str, name: str) -> None:
         """Keep a snapshot for ever, its drive plugged in or not. Raises `UsageError` when it is not known."""
-        key = {"drive_uuid": drive_uuid, "master": master, "name": name}
         with self._writing():
-            sql = "SELECT name FROM snapshots WHERE drive_uuid = ? AND master = ? AND name = ?"
-            if not self._rows(sql, *key.values()):
-                raise UsageError(
-                    f"there is no snapshot {shown(name)} of {shown(master)}", hint="`flashback snapshots` lists them"
-                )
+            self._wish(drive_uuid, master, name, pinned=True)
+            key = {"drive_uuid": drive_uuid, "master": master, "name": name}
             self._put("pins", key, "INSERT OR IGNORE")
 
     def unpin(self, drive_uuid: str, master: str, name: str) -> None:
-        """Let the rules decide about a snapshot again."""
+        """Let the rules decide about a snapshot again. Raises `UsageError` when it is not known."""
         with self._writing():
+            self._wish(drive_uuid, master, name, pinned=False)
             self._execute("DELETE FROM pins WHERE drive_uuid = ? AND master = ? AND name = ?", drive_uuid, master, name)
+
+    def _wish(self, drive_uuid: str, master: str, name: str, *, pinned: bool) -> None:
+        """To be told to the drive when it is next plugged in."""
+        key = {"drive_uuid": drive_uuid, "master": master, "name": name}
+        sql = "SELECT name FROM snapshots WHERE drive_uuid = ? AND master = ? AND name = ?"
+        if not self._rows(sql, *key.values()):
+            raise UsageError(
+                f"there is no snapshot {shown(name)} of {shown(master)}", hint="`flashback snapshots` lists them"
+            )
+        self._put("pin_wishes", key | {"pinned": pinned}, "REPLACE")
+
+    def pin_wishes(self, drive_uuid: str) -> dict[tuple[str, str], bool]:
+        """What was said of pins since the drive was last told, by master and name."""
+        found = self._rows("SELECT master, name, pinned FROM pin_wishes WHERE drive_uuid = ?", drive_uuid)
+        return {(row["master"], row["name"]): bool(row["pinned"]) for row in found}
+
+    def settle_pins(
+        self, drive_uuid: str, pins: Collection[tuple[str, str]], told: Mapping[tuple[str, str], bool]
+    ) -> None:
+        """The drive knows the wishes `told`, and these are its pins now; what was wished meanwhile stays a wish."""
+        with self._writing():
+            for (master, name), pinned in told.items():
+                self._execute(
+                    "DELETE FROM pin_wishes WHERE drive_uuid = ? AND master = ? AND name = ? AND pinned = ?",
+                    *(drive_uuid, master, name, pinned),
+                )
+            self._execute("DELETE FROM pins WHERE drive_uuid = ?", drive_uuid)
+            wishes = self.pin_wishes(drive_uuid)
+            wanted = {each for each in pins if wishes.get(each, True)} | {each for each, yes in wishes.items() if yes}
+            for master, name in wanted:
+                self._put("pins", {"drive_uuid": drive_uuid, "master": master, "name": name})
 
 
 class Holds(Tables):

@@ -67,5 +67,12 @@ _SNAPSHOTS_AND_HOLDS: Final = (
         stood TEXT NOT NULL, lifted TEXT, PRIMARY KEY (run_id, hold))""",
 )
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_DRIVES_AND_RUNS, _HEALTH, _SNAPSHOTS_AND_HOLDS)
+_PIN_WISHES: Final = (
+    """CREATE TABLE pin_wishes (
+        drive_uuid TEXT NOT NULL, master TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
+        PRIMARY KEY (drive_uuid, master, name))""",
+)
+"""What a person said of pins that the drive itself has not been told yet."""
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_DRIVES_AND_RUNS, _HEALTH, _SNAPSHOTS_AND_HOLDS, _PIN_WISHES)
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

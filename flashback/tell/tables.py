@@ -46,6 +46,7 @@ class SnapshotRow:
     master: str
     name: str
     completed: datetime | None = None
+    pinned: bool = False
 
 
 STATE_TONES: Final = {
@@ -86,10 +87,11 @@ def snapshots_table(
             Cell(shown(row.name)),
             Cell(rfc3339(row.completed).replace("T", " ").replace("Z", " UTC") if row.completed else ""),
             Cell(age(row.completed, now) if row.completed else "", Tone.FAINT),
+            Cell("pinned" if row.pinned else ""),
         )
         for row in rows
     ]
-    return render(("drive", "master", "snapshot", "completed", "age"), table, colour=colour, width=width)
+    return render(("drive", "master", "snapshot", "completed", "age", ""), table, colour=colour, width=width)
 
 
 def key_value(pairs: Iterable[tuple[str, str]], *, colour: bool = False) -> str:

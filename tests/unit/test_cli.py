@@ -294,3 +294,11 @@ def test_signals_are_left_as_they_were() -> None:
     before = signal.getsignal(signal.SIGTERM)
     enter(None)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["red"], ["list", "red"]])
+def test_snapshots_lists_whether_the_word_is_said_or_not(monkeypatch, words) -> None:
+    entered: list[bool] = []
+    monkeypatch.setattr(front, "enter", lambda _work, **how: entered.append(how["json"]))
+    assert CliRunner().invoke(app, ["snapshots", *words]).exit_code == 0
+    assert entered == ["--json" in words]

@@ -27,6 +27,8 @@ OPTION = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)")
 HEADING = re.compile(r"^#+ `flashback ([^`]+)`$", re.MULTILINE)
 OPTIONS_ROW = re.compile(r"^\| (`-[^|]*) \|", re.MULTILINE)
 OPTIONS_LINE = re.compile(r"^Also: (.*)$", re.MULTILINE)
+BY_DEFAULT = {"snapshots": "list"}
+"""Groups that stand for one of their commands."""
 HELP = {"-h", "--help"}
 AWAITED = {"flashback prune"}
 """What is named already and still being made; to be taken out with the first commit that brings it."""
@@ -95,7 +97,10 @@ def called(text: str) -> Iterator[tuple[tuple[str, ...], str]]:
         for match in CALL.finditer(code):
             words = match[2].split()
             for first in match[1].split("|"):
-                if (first,) in GROUPS and re.match(r"[a-z]", words[0] if words else ""):
+                second = re.match(r"[a-z]+", words[0] if words else "")
+                if first in BY_DEFAULT and (first, second and second[0]) not in TREE:
+                    yield (first, BY_DEFAULT[first]), match[2]
+                elif (first,) in GROUPS and re.match(r"[a-z]", words[0] if words else ""):
                     yield from (((first, second), match[2]) for second in words[0].split("|"))
                 else:
                     yield (first,), match[2]

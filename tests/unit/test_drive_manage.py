@@ -294,6 +294,8 @@ def not_a_command(words: list[str]) -> str:
     for word in (re.sub(r"{\w*}", "", each) for each in words):  # what is filled in may be anything
         if not word:
             continue
+        if hasattr(command, "commands") and word not in command.commands and hasattr(command, "by_default"):
+            command = command.commands[command.by_default]
         if hasattr(command, "commands") and not word.startswith("-"):
             if word not in command.commands:
                 return word

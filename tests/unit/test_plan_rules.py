@@ -12,7 +12,7 @@ import pytest
 from flashback.backup import outcome
 from flashback.backup.masters import carried, look_at
 from flashback.backup.plan import Plan, scrub_due, snapshot_due
-from flashback.backup.run import Report
+from flashback.backup.report import Report
 from flashback.config.values import Config, Master
 from flashback.core.errors import ConfigError, DriveState, Exit
 from flashback.core.events import UNREAD, Remark, RemarkKind

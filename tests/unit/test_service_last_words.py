@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from flashback.backup import service
-from flashback.backup.run import RunRequest
+from flashback.backup.report import RunRequest
 from flashback.core.errors import DriveState, Exit, NotFinished
 from flashback.core.events import Finished, Note
 from flashback.core.signals import StopSignals

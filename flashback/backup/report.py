@@ -1,0 +1,57 @@
+"""What is asked of a run, and what came of it."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from flashback.backup.copy import CopyResult
+from flashback.backup.pins import Name
+from flashback.backup.plan import Plan
+from flashback.core.events import UNREAD, Remark
+from flashback.drive import journal
+from flashback.health.scrub import ScrubReport
+from flashback.tools import btrfs
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over."""
+
+    scrub: bool = False
+    full: bool = False
+    dry_run: bool = False
+    allowed: Collection[str] = ()
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a run, as far as it got; filled step by step, so that it is true after any ending."""
+
+    plan: Plan | None = None
+    copies: dict[str, CopyResult] = field(default_factory=dict)
+    snapshots: dict[str, str] = field(default_factory=dict)
+    completed: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
+    scrub: ScrubReport | None = None
+    sequence: int = 0
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    journal: tuple[journal.Line, ...] = ()
+    pins: frozenset[Name] = frozenset()
+    started: float = field(default_factory=time.monotonic)
+    sync_seconds: float = 0.0
+    space_after: btrfs.Space | None = None
+    snapshots_after: list[tuple[str, str, datetime]] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.monotonic() - self.started
+
+    @property
+    def unread(self) -> tuple[Remark, ...]:
+        """The files that could not be read or written."""
+        return tuple(remark for remark in self.remarks if remark.kind in UNREAD)
