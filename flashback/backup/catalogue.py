@@ -4,7 +4,7 @@ One file for each drive and master in the state directory: the listing of the co
 with the master's own inodes and change times. It is believed only if nobody touched the copy since: the last run that
 the drive's journal calls complete is the one that wrote it, the subvolume has the same UUID, and its Btrfs generation,
 which grows with any change, is the one noted at the end of that run. Otherwise both sides are compared in full.
-See docs/explanation/catalogue.md, and `flashback.backup.frames` for the file's form.
+See docs/explanation/catalogue.md, and `flashback.catalogue.frames` for the file's form.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import IO, Final
 import msgspec
 
 from flashback.backup.compare import What
-from flashback.backup.frames import CatalogueBroken, proven, read_frame, write_frame, write_proven
 from flashback.backup.listing import Entry, Kind
+from flashback.catalogue.frames import CatalogueBroken, proven, read_frame, write_frame, write_proven
 
 VERSION: Final = 1
 BATCH: Final = 500

@@ -18,11 +18,11 @@ from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet
 from flashback.backup.compare import Comparison, compare, difference
 from flashback.backup.filter import Filter
-from flashback.backup.frames import CatalogueBroken
 from flashback.backup.guard import MasterFacts
 from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master
 from flashback.backup.walk import walk_incumbent
+from flashback.catalogue.frames import CatalogueBroken
 from flashback.config.values import Master
 from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from flashback.backup import catalogue as catalogues
 from flashback.backup.catalogue import DOUBTFUL, Draft, Since, State, believed, changed_since
 from flashback.backup.compare import What, compare
-from flashback.backup.frames import CatalogueBroken
 from flashback.backup.listing import Entry, Kept, Kind
 from flashback.backup.plan import FULL_EVERY, runs_since_full
+from flashback.catalogue.frames import CatalogueBroken
 from flashback.drive.journal import Line, Mark
 
 STATE = State("a-uuid", 42, "a-run")
