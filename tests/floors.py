@@ -17,8 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 FLOORS = ("unit", "contract", "tools", "guest")
 TOP = Path(__file__).resolve().parent.parent
@@ -27,6 +29,8 @@ NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
 GUEST = ("--mem", "2G", "--scsi", "2:400", "--timeout", "2700")
 STICKS = ("add_host=2", "per_host_store=1", "removable=1", "lbpu=1", "delay=0", "dev_size_mb=400")
 """The same two sticks for a native kernel."""
+GUESTS = 2
+"""Guests side by side: each keeps one processor busy and takes 2 GiB of memory."""
 NO_KERNEL = 125
 """What uml-run exits with when its kernel did not get as far as the command."""
 KEPT = ("CI", "FLASHBACK_TEST_NATIVE", "FLASHBACK_CACHE", "XDG_CACHE_HOME", "PATH", "LANG")
@@ -96,10 +100,9 @@ def run_guest(floor: Floor, sudo: list[str] | None) -> int:
     # files come slowly into the guest: what Python would compile there is compiled here
     compiling = [sys.executable, "-m", "compileall", "-q", "-j", "0", "flashback", "tests", f"{sys.prefix}/lib"]
     subprocess.run(compiling, cwd=TOP, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with report_for([floor]) as report:
-        kernel = [str(TOP / "tests/vm/uml-run"), *GUEST, "--rw", str(report.parent), "--"]
-        code = pytest([floor], report, sudo=sudo, kernel=kernel)
-    if code == NO_KERNEL and not floor.ran:
+    codes = run_guests(floor, sudo)
+    code = max(codes)
+    if codes.count(NO_KERNEL) == len(codes) and not floor.ran:
         floor.why.append(
             "its kernel did not start, see above. If yours has dm-crypt: FLASHBACK_TEST_NATIVE=1 make test"
         )
@@ -107,20 +110,63 @@ def run_guest(floor: Floor, sudo: list[str] | None) -> int:
     return code
 
 
-def pytest(floors: list[Floor], report: Path, *, sudo: list[str], kernel: list[str] | None = None) -> int:
+def run_guests(floor: Floor, sudo: list[str]) -> list[int]:
+    """One guest for each of two processors: each takes the next test file that no other has taken (tests/conftest.py).
+
+    What the first says is shown at once, what the second says when both have ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="flashback-shared-") as shared, contextlib.ExitStack() as opened:
+
+        def in_guest(out: IO[str] | None) -> int:
+            with report_for([floor]) as report:
+                kernel = [str(TOP / "tests/vm/uml-run"), *GUEST, "--rw", str(report.parent), "--rw", shared, "--"]
+                more = {"FLASHBACK_TEST_SHARED": shared}
+                return pytest([floor], report, sudo=sudo, kernel=kernel, more=more, out=out)
+
+        if (os.cpu_count() or 1) < GUESTS:
+            return [in_guest(None)]
+        second = opened.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
+        with ThreadPoolExecutor(1) as beside:
+            other = beside.submit(in_guest, second)
+            codes = [in_guest(None), other.result()]
+        second.seek(0)
+        print("\n== guest, the second\n" + second.read(), flush=True)
+        return codes
+
+
+def pytest(
+    floors: list[Floor],
+    report: Path,
+    *,
+    sudo: list[str],
+    kernel: list[str] | None = None,
+    more: dict[str, str] | None = None,
+    out: IO[str] | None = None,
+) -> int:
     """Run the folders of these floors; the outcome is written to `report` (see tests/conftest.py)."""
     colour = "yes" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "no"
     folders = [f"tests/{floor.name}" for floor in floors]
-    settings = {"FLASHBACK_TEST_REPORT": str(report), "PYTHONDONTWRITEBYTECODE": "1"}
+    settings = {"FLASHBACK_TEST_REPORT": str(report), "PYTHONDONTWRITEBYTECODE": "1", **(more or {})}
     if sudo:
         settings["XDG_CACHE_HOME"] = str(Path("~/.cache").expanduser())
         settings |= {name: os.environ[name] for name in KEPT if name in os.environ}
         sudo = [*sudo, "env", *(f"{name}={value}" for name, value in settings.items())]
     options = [f"--color={colour}", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
     program = [sys.executable, "-m", "pytest", *options, *folders]
-    print(f"\n== {', '.join(floor.name for floor in floors)}", flush=True)
+    if out is None:
+        print(f"\n== {', '.join(floor.name for floor in floors)}", flush=True)
     argv = [*sudo, *(kernel or []), *program]
-    return subprocess.run(argv, cwd=TOP, env=os.environ | settings, stdin=subprocess.DEVNULL, check=False).returncode
+    environment = os.environ | settings
+    done = subprocess.run(
+        argv,
+        cwd=TOP,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out and subprocess.STDOUT,
+        check=False,
+    )
+    return done.returncode
 
 
 @contextlib.contextmanager
@@ -133,7 +179,7 @@ def report_for(floors: list[Floor]) -> Iterator[Path]:
         for line in report.read_text("utf-8").splitlines() if report.exists() else []:
             facts = json.loads(line)
             floor = known[facts["floor"]]
-            floor.counts = {outcome: facts.get(outcome, 0) for outcome in COUNTED}
+            floor.counts = {each: floor.counts.get(each, 0) + facts.get(each, 0) for each in COUNTED}
             floor.why.extend(facts["why"])
 
 

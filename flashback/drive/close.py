@@ -8,8 +8,9 @@ from flashback.core.context import Context
 from flashback.core.errors import DriveError, DriveState, Exit
 from flashback.core.events import Finished
 from flashback.core.locks import locked
+from flashback.drive.gone import used_otherwise, wait_until_gone
 from flashback.drive.recognise import by_name, named, plugged_in
-from flashback.drive.session import put_away, used_otherwise, wait_until_gone
+from flashback.drive.session import put_away
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, cryptsetup
 

@@ -22,7 +22,6 @@ from flashback.core.errors import (
     DriveError,
     DriveGone,
     DriveState,
-    FlashbackError,
     Locked,
     NotFinished,
     PassphraseRefused,
@@ -34,6 +33,7 @@ from flashback.core.secret import Secret
 from flashback.core.stack import ResourceStack
 from flashback.core.text import shown
 from flashback.drive import layout, marker
+from flashback.drive.gone import used_otherwise, wait_until_gone
 from flashback.drive.leftover import mounted_by, named, put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
 from flashback.rotation.values import KnownDrive
@@ -44,8 +44,6 @@ AS_COMMITTED: Final = ("rescue=nologreplay",)
 """After a pulled plug Btrfs wants to write its log back, and a mapping that cannot be written to is then not mounted at
 all ("can't read superblock"; btrfs(5), rescue). Read-only, what was committed last is seen instead."""
 _FAILING: Final = frozenset({errno.EIO, errno.EROFS, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EUCLEAN})
-GONE_WITHIN: Final = 10.0
-"""Seconds that the kernel is given to let go of a mapping after the unmount."""
 
 
 @dataclass(slots=True)
@@ -272,31 +270,6 @@ class Session:
 def mapping_name(known: KnownDrive) -> str:
     """How the mapping is called while Flashback has the drive open."""
     return f"flashback-{known.name}"
-
-
-def used_otherwise(context: Context, known: KnownDrive, disk: str) -> bool:
-    """Whether somebody uses the disk although the drive on it is closed: another partition is mounted. It is told."""
-    try:
-        used = block.in_use(disk)
-    except FlashbackError:  # it is gone, which others find out
-        return False
-    if used:
-        context.tell(
-            Note(f"{known.name} is closed, but {disk}, on which it lies, is in use: `lsblk {disk}` shows how.")
-        )
-    return used
-
-
-def wait_until_gone(known: KnownDrive, *, raises: bool = True) -> None:
-    """Wait until no mapping of the drive exists. Raises `StillHeld` after `GONE_WITHIN` seconds."""
-    deadline = time.monotonic() + GONE_WITHIN
-    while still := cryptsetup.mappings_of(known.uuid):
-        if time.monotonic() > deadline:
-            if raises:
-                names = [f"the mapping {each.name} of {known.name} is still open" for each in still]
-                raise StillHeld(names, hint=f"end what uses it, then: flashback close {known.name}")
-            return
-        time.sleep(0.05)
 
 
 def put_away(context: Context, mapping: str) -> None:

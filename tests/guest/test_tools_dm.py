@@ -221,7 +221,7 @@ def test_a_killed_process_leaves_neither_mount_nor_mapping(volume: str, programs
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     wait_for(lambda: not cryptsetup.is_open(NAME), "the mapping to go")
-    assert not block.in_use(volume)
+    wait_for(lambda: not block.in_use(volume), "the device to be let go of")
 
 
 # --- pulled

@@ -15,7 +15,7 @@ from flashback.core.context import Context, Paths
 from flashback.core.errors import DriveGone, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
 from flashback.core.signals import StopSignals
-from flashback.drive import marker, session
+from flashback.drive import gone, marker, session
 from flashback.drive.recognise import Candidate
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
@@ -203,7 +203,8 @@ class FakeKernel:
         tool(btrfs, "filesystem_uuid", lambda _fd: self.step("fsid", lambda: "f" * 36))
         tool(btrfs, "error_counts", lambda _fsid: self.step("errors", dict))
         tool(session, "device_number", lambda _mapping: "254:0")
-        patch.setattr(session, "GONE_WITHIN", -1.0)
+        patch.setattr(gone, "GONE_WITHIN", -1.0)
+        patch.setattr(gone, "LET_GO_WITHIN", -1.0)
 
 
 def a_signal() -> None:

@@ -23,8 +23,9 @@ from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
 from flashback.drive import marker
+from flashback.drive.gone import wait_until_gone
 from flashback.drive.recognise import Candidate
-from flashback.drive.session import Session, check_marker, mapping_name, prove_destination, put_away, wait_until_gone
+from flashback.drive.session import Session, check_marker, mapping_name, prove_destination, put_away
 from flashback.rotation.values import Standing
 from tests.unit.drives import OTHER, PASSPHRASE, RED, UUID, VOLUME, FakeKernel, Person, a_context, a_signal
 

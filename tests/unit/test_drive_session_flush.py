@@ -8,6 +8,7 @@ import os
 import pytest
 
 from flashback.core.errors import DriveGone, DriveState, NotFinished
+from flashback.drive import gone
 from flashback.drive.session import Session
 from flashback.tools import block
 from tests.unit.drives import FakeKernel, a_context
@@ -67,6 +68,13 @@ def test_a_drive_beside_a_partition_that_is_in_use_is_closed_but_not_safe(sessio
     kernel.shared = True
     assert used(session).state is DriveState.CLOSED
     assert not session.safe_to_remove
+
+
+def test_a_disk_that_the_kernel_lets_go_of_a_moment_after_the_mapping_is_safe(session, monkeypatch) -> None:
+    answers = iter([True, True, False])
+    monkeypatch.setattr(gone, "LET_GO_WITHIN", 60.0)
+    monkeypatch.setattr(block, "in_use", lambda _disk: next(answers))
+    assert used(session).safe_to_remove
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EUCLEAN])
