@@ -11,9 +11,6 @@ import pytest
 
 from tests.conftest import run
 
-collect_ignore = [] if os.environ.get("FLASHBACK_FAULTS") == "all" else ["test_faults_everywhere.py"]
-"""Every fault at every point takes long and still finds places to mend: a nightly mode, not yet what a landing waits for."""
-
 PATIENCE = 20.0
 PASSPHRASE = b"correct horse battery staple"
 
