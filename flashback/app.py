@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths, Person
 from flashback.core.errors import Missing, UsageError
-from flashback.core.events import Tell
+from flashback.core.events import Event, Note, Tell
 from flashback.core.secret import LONGEST, Secret, without_final_newline
 from flashback.core.signals import StopSignals
 from flashback.tell import Teller, Verbosity
@@ -184,4 +184,14 @@ class App:
         """The memory of this machine."""
         from flashback.rotation.ledger import Ledger
 
-        return Ledger.open(self.paths.ledger)
+        ledger = Ledger.open(self.paths.ledger)
+        if ledger.header_changes():
+            from flashback.drive.kept import mend
+
+            mend(self.context(self._murmur), ledger)
+        return ledger
+
+    def _murmur(self, event: Event) -> None:
+        """What is said before a command has begun, beside its answer."""
+        if isinstance(event, Note) and not self.settings.json:
+            sys.stderr.write(f"{event.text}\n")

@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from flashback.cli import config, doctor, drive, front, init, look, practice, run, snapshots
+from flashback.cli import config, doctor, drive, front, init, key, look, practice, run, snapshots
 
 EPILOG = front.examples(
     ("flashback doctor", "is everything here that is needed?"),
@@ -47,7 +47,7 @@ def top(
     """Hold the options of the program itself."""
 
 
-for family in (init, run, look, snapshots, drive, config, doctor, practice):
+for family in (init, run, look, snapshots, drive, key, config, doctor, practice):
     family.add_to(app)
 
 

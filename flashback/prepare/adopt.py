@@ -19,12 +19,12 @@ from flashback.core.events import Finished, Note
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, parse_rfc3339, shown
 from flashback.drive import journal
+from flashback.drive.kept import keep_header
 from flashback.drive.recognise import Candidate, check_identity
 from flashback.drive.session import Session
 from flashback.prepare.ask import Ask
 from flashback.prepare.contents import Contents, contents_of, put_beside
 from flashback.prepare.foreign import Case, Found, examine
-from flashback.prepare.format import keep_header
 from flashback.prepare.wizard import bad_name
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, SnapshotRecord, SpaceRecord, valid_place

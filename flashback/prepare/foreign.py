@@ -10,7 +10,7 @@ from typing import Any, Final
 from flashback.core.context import Context
 from flashback.core.errors import DriveError
 from flashback.core.text import number, rfc3339, shown, size
-from flashback.drive import layout
+from flashback.drive import header, layout
 from flashback.drive.leftover import PREFIX
 from flashback.drive.recognise import by_name, luks_on, named, refuse_other_luks, refuse_unwanted, the_only
 from flashback.rotation.values import KnownDrive, valid_name
@@ -72,9 +72,9 @@ def examine(context: Context, known: Sequence[KnownDrive], wanted: str) -> Found
     the_only(volumes, volume.uuid)
     metadata = cryptsetup.metadata(context.run, volume.path)
     _refuse_strangers(volume, metadata)
-    memories = cryptsetup.kdf_memories(metadata)
+    memories = header.kdf_memories(metadata)
     _refuse_greed(volume, memories)
-    length = cryptsetup.header_length(metadata)
+    length = header.header_length(metadata)
     digest = cryptsetup.header_digest(volume.path, length)
     drive = named(known, volume.uuid)
     if drive is None:

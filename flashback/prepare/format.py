@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 from flashback.core.context import Context
@@ -22,7 +20,8 @@ from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
-from flashback.drive import identity, layout
+from flashback.drive import header, identity, layout
+from flashback.drive.kept import keep_header
 from flashback.drive.leftover import put_away_own
 from flashback.prepare.examine import Examined, examine
 from flashback.prepare.request import InitRequest
@@ -31,6 +30,8 @@ from flashback.rotation.values import KnownDrive, Standing
 from flashback.tools import block, btrfs, cryptsetup, mount, partition
 
 LABEL: Final = "Backup"
+RECOVERY_SLOT: Final = 1
+"""The second key slot, which a fresh header has free."""
 BALLAST_SHARE: Final = 1000
 BALLAST_MOST: Final = 16 * 1024 * 1024
 """A full Btrfs cannot take two bytes more; the ballast is what may be given up so that the journal can be written."""
@@ -117,10 +118,10 @@ def _format(context: Context, request: InitRequest, volume: str) -> KnownDrive:
         cryptsetup.format_volume(run, volume, label=request.label, passphrase=request.passphrase, kdf=request.kdf)
         if request.recovery_key is not None:
             cryptsetup.add_key(run, volume, passphrase=request.passphrase, new=request.recovery_key, kdf=request.kdf)
-        token = {"type": "flashback", "keyslots": [], "v": layout.FORMAT_VERSION}
-        cryptsetup.import_token(run, volume, json.dumps(token))
+        recovery = [RECOVERY_SLOT] if request.recovery_key is not None else []
+        cryptsetup.import_token(run, volume, header.token_for(recovery))
         metadata = cryptsetup.metadata(run, volume)
-        length = cryptsetup.header_length(metadata)
+        length = header.header_length(metadata)
         uuid = _uuid(volume)
         keep_header(context, volume, uuid)
     device = request.examined.device
@@ -137,21 +138,10 @@ def _format(context: Context, request: InitRequest, volume: str) -> KnownDrive:
 
 
 def _uuid(volume: str) -> str:
-    header = block.luks_header(volume)
-    if header is None or not header[1]:
+    found = block.luks_header(volume)
+    if found is None or not found[1]:
         raise DriveError(f"{volume} does not show the LUKS header that was just written to it")
-    return header[1]
-
-
-def keep_header(context: Context, volume: str, uuid: str) -> Path:
-    """Keep a copy of the LUKS header in the state directory; a damaged key slot looks like a wrong passphrase."""
-    folder = context.paths.headers
-    for place in (context.paths.state, folder):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.chmod(0o700)
-    file = folder / f"{uuid}.luks"
-    cryptsetup.backup_header(context.run, volume, file)
-    return file
+    return found[1]
 
 
 def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str) -> None:

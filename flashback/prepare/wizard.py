@@ -13,9 +13,9 @@ from flashback.core.text import shown
 from flashback.prepare.ask import Ask
 from flashback.prepare.examine import Examined
 from flashback.prepare.names import suggestion
+from flashback.prepare.passphrase import new_passphrase
 from flashback.prepare.recovery import new_recovery_key
 from flashback.prepare.request import InitRequest
-from flashback.prepare.strength import weakness
 from flashback.rotation.values import valid_name
 from flashback.tools.cryptsetup import Kdf
 
@@ -139,29 +139,7 @@ def _passphrase(given: Given, name: str) -> Secret:
     if given.passphrase is not None:
         return given.passphrase
     asker = _asker(given, "--passphrase-file", "the passphrase")
-    while True:
-        typed, again = _typed_twice(asker, name)
-        if again == typed:
-            return typed
-        asker.show("The two were not the same. From the beginning, then.")
-
-
-def _typed_twice(asker: Ask, name: str) -> tuple[Secret, Secret]:
-    """What was typed first, and what was typed to confirm it; a weak one is kept only when it is typed again."""
-    typed = _typed(asker, "Passphrase for the drive (it is not shown):")
-    while (why := weakness(typed, about=(name, "flashback"))) is not None:
-        asker.show(f"That is weak: {why}. Four or five unrelated words are strong and easy to remember.")
-        again = _typed(asker, "Another one, or the same once more to keep it:")
-        if again == typed:
-            return typed, again
-        typed = again
-    return typed, _typed(asker, "The same once more:")
-
-
-def _typed(asker: Ask, question: str) -> Secret:
-    while not (typed := asker.secret(question)):
-        asker.show("A passphrase cannot be empty.")
-    return typed
+    return new_passphrase(asker, about=(name, "flashback"))
 
 
 def _asker(given: Given, option: str, what: str) -> Ask:

@@ -155,6 +155,28 @@ class Snapshots(Tables):
                 self._put("pins", {"drive_uuid": drive_uuid, "master": master, "name": name})
 
 
+class HeaderChanges(Tables):
+    """Headers that Flashback itself is changing: noted before, so that a change that was cut off is known as ours."""
+
+    def begin_header_change(self, drive_uuid: str, what: str, *, since: datetime) -> None:
+        """From now on a header with the same volume key is expected to differ."""
+        row = {"drive_uuid": drive_uuid, "what": what, "since": rows.written(since)}
+        with self._writing():
+            self._put("header_changes", row, "REPLACE")
+
+    def header_changes(self) -> dict[str, str]:
+        """The drives whose change was not brought to its end, and what it was."""
+        found = self._rows("SELECT drive_uuid, what FROM header_changes ORDER BY drive_uuid")
+        return {row["drive_uuid"]: row["what"] for row in found}
+
+    def end_header_change(self, drive_uuid: str, *, digest: str, length: int) -> None:
+        """The header is as it is to be: from now on it is the known one."""
+        with self._writing():
+            sql = "UPDATE drives SET header_digest = ?, header_length = ? WHERE uuid = ?"
+            self._execute(sql, digest, length, drive_uuid)
+            self._execute("DELETE FROM header_changes WHERE drive_uuid = ?", drive_uuid)
+
+
 class Holds(Tables):
     """What guards held and nobody has decided about."""
 

@@ -74,5 +74,16 @@ _PIN_WISHES: Final = (
 )
 """What a person said of pins that the drive itself has not been told yet."""
 
-MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (_DRIVES_AND_RUNS, _HEALTH, _SNAPSHOTS_AND_HOLDS, _PIN_WISHES)
+_KEYS: Final = (
+    "ALTER TABLE drives ADD COLUMN partition_uuid TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE header_changes (drive_uuid TEXT PRIMARY KEY, what TEXT NOT NULL, since TEXT NOT NULL)",
+)
+
+MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
+    _DRIVES_AND_RUNS,
+    _HEALTH,
+    _SNAPSHOTS_AND_HOLDS,
+    _PIN_WISHES,
+    _KEYS,
+)
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

@@ -69,6 +69,7 @@ class KnownDrive:
     on_plug: OnPlug | None = None
     standing: Standing = Standing.ACTIVE
     filesystem_uuid: str = ""
+    partition_uuid: str = ""
 
     def carries(self, master: str) -> bool:
         """Whether this master is meant to be on the drive."""

@@ -23,9 +23,6 @@ from flashback.core.secret import Secret
 
 SYS_BLOCK: Final = Path("/sys/block")
 SUBSYSTEM: Final = "flashback"
-LONGEST_HEADER: Final = 64 * 1024 * 1024
-SHORTEST_HEADER: Final = 32 * 1024
-"""Two LUKS2 metadata areas of the smallest size, 16 KiB (LUKS2 On-Disk Format 1.1.1, 2.2)."""
 FOR_FLASH: Final = ("--allow-discards", "--perf-no_read_workqueue", "--perf-no_write_workqueue")
 _REFUSED: Final = "No key available with this passphrase"
 
@@ -101,12 +98,42 @@ def add_key(run: Runner, device: str, *, passphrase: Secret, new: Secret, kdf: K
     _run(run, Command(argv, secret=passphrase, second_secret=new), device, "cannot be given another key")
 
 
-def import_token(run: Runner, device: str, token: str) -> None:
-    """Store `token`, a JSON object with at least `type` and `keyslots`, in the header. It is public."""
+def opened_slot(
+    run: Runner, device: str, *, secret: Secret, slot: int | None = None, header: Path | None = None
+) -> int:
+    """The number of the key slot that `secret` opens: any, or `slot` alone. Nothing becomes open.
+
+    `header` is a file with the header to try. Raises `PassphraseRefused`, `DriveError`, `Missing`.
+    """
+    only = () if slot is None else ("--key-slot", str(slot))
+    detached = () if header is None else ("--header", str(header))
+    trying = ("cryptsetup", "open", "--test-passphrase", "--verbose", "--type", "luks2", *only, *detached)
+    said = _run(run, Command((*trying, "--key-file=-", device), secret=secret), device, "cannot be tried")
+    found = re.search(rb"^Key slot ([0-9]{1,4}) unlocked", said, re.MULTILINE)
+    if found is None:
+        raise DriveError(f"cryptsetup did not say which key slot of {device} was opened")
+    return int(found[1])
+
+
+def remove_slot(run: Runner, device: str, slot: int, *, staying: Secret) -> None:
+    """Destroy a key slot. `staying` has to open another one: whoever calls this has seen to that.
+
+    Raises `PassphraseRefused`, `DriveError`.
+    """
+    argv = ("cryptsetup", "luksKillSlot", "--batch-mode", "--key-file=-", device, str(slot))
+    _run(run, Command(argv, secret=staying), device, f"cannot lose its key slot {slot}")
+
+
+def import_token(run: Runner, device: str, token: str, *, replacing: int | None = None) -> None:
+    """Store `token`, a JSON object with at least `type` and `keyslots`, in the header. It is public.
+
+    `replacing` is the number of the token whose place it takes, in one step.
+    """
+    place = () if replacing is None else ("--token-id", str(replacing), "--token-replace")
     with open(os.memfd_create("token"), "w+b") as stdin:
         stdin.write(token.encode())
         stdin.seek(0)
-        argv = ("cryptsetup", "token", "import", "--json-file=-", device)
+        argv = ("cryptsetup", "token", "import", "--json-file=-", *place, device)
         _run(run, Command(argv, stdin=stdin), device, "cannot be given its token")
 
 
@@ -124,34 +151,6 @@ def metadata(run: Runner, device: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DriveError(f"{device} has no LUKS2 header that can be read")
     return value
-
-
-def kdf_memories(metadata: Mapping[str, Any]) -> dict[int, int]:
-    """Memory in KiB that opening each key slot takes; 0 for a slot that needs none to speak of (pbkdf2)."""
-    found: dict[int, int] = {}
-    for number, slot in _entries(metadata, "keyslots"):
-        kdf = slot.get("kdf")
-        memory = kdf.get("memory") if isinstance(kdf, dict) else None
-        found[number] = memory if isinstance(memory, int) and memory > 0 else 0
-    return found
-
-
-def header_length(metadata: Mapping[str, Any]) -> int:
-    """Bytes from the start of the device to its data, 64 MiB at most. Raises `DriveError` for what cannot be."""
-    offsets = [
-        int(text)
-        for _number, segment in _entries(metadata, "segments")
-        if re.fullmatch(r"[0-9]{1,18}", text := str(segment.get("offset")))
-    ]
-    if not offsets or min(offsets) < SHORTEST_HEADER:
-        raise DriveError("the LUKS header does not say where its data begin")
-    return min(*offsets, LONGEST_HEADER)
-
-
-def _entries(metadata: Mapping[str, Any], section: str) -> list[tuple[int, dict[str, Any]]]:
-    entries = metadata.get(section)
-    rows = entries.items() if isinstance(entries, dict) else ()
-    return [(int(key), row) for key, row in rows if re.fullmatch("[0-9]{1,4}", key) and isinstance(row, dict)]
 
 
 def header_digest(device: str, length: int) -> str:
@@ -197,9 +196,15 @@ def restore_header(run: Runner, device: str, file: Path) -> None:
 # --- opening and closing
 
 
-def open_with(run: Runner, device: str, mapping: str, *, secret: Secret, read_only: bool = False) -> None:
-    """Open the volume as /dev/mapper/`mapping`. Raises `PassphraseRefused`, `DriveError`, `Missing`."""
-    argv = (*_opening(device, mapping, read_only=read_only), "--key-file=-")
+def open_with(
+    run: Runner, device: str, mapping: str, *, secret: Secret, read_only: bool = False, header: Path | None = None
+) -> None:
+    """Open the volume as /dev/mapper/`mapping`, with the header in a file where one is given.
+
+    Raises `PassphraseRefused`, `DriveError`, `Missing`.
+    """
+    detached = () if header is None else ("--header", str(header))
+    argv = (*_opening(device, mapping, read_only=read_only), *detached, "--key-file=-")
     _run(run, Command(argv, secret=secret), device, "cannot be opened")
 
 

@@ -12,6 +12,7 @@ import pytest
 from flashback.core.command import Programs
 from flashback.core.errors import DriveError
 from flashback.core.secret import Secret
+from flashback.drive import header
 from flashback.tools import block, cryptsetup
 from tests.conftest import run
 
@@ -53,7 +54,7 @@ def test_no_slot_takes_more_memory_than_the_ceiling(device: str, programs: Progr
     kdf = cryptsetup.Kdf(memory_kib=32768, parallel=1, iter_ms=1)
     cryptsetup.format_volume(programs, device, label="x", passphrase=OLD, kdf=kdf)
     cryptsetup.add_key(programs, device, passphrase=OLD, new=NEW, kdf=kdf)
-    memories = cryptsetup.kdf_memories(cryptsetup.metadata(programs, device))
+    memories = header.kdf_memories(cryptsetup.metadata(programs, device))
     assert sorted(memories) == [0, 1]
     assert all(0 < memory <= 32768 for memory in memories.values())
 
@@ -71,7 +72,7 @@ def test_a_token_can_be_read_again(device: str, programs: Programs) -> None:
 
 
 def test_the_digest_changes_with_the_header_and_not_with_the_data(device: str, programs: Programs) -> None:
-    length = cryptsetup.header_length(cryptsetup.metadata(programs, device))
+    length = header.header_length(cryptsetup.metadata(programs, device))
     assert length == 16777216
     before = cryptsetup.header_digest(device, length)
     with open(device, "r+b") as volume:

@@ -194,11 +194,23 @@ class TestFile:
         assert error.hint
 
 
+def only_columns_of_its_time(ledger: Ledger) -> None:
+    """Have the ledger written as the Flashback of its version would have: without what came later."""
+    put = ledger._put
+
+    def put_known(table, row, verb="INSERT"):
+        columns = {each["name"] for each in ledger._rows(f"PRAGMA table_info({table})")}
+        put(table, {name: value for name, value in row.items() if name in columns}, verb)
+
+    ledger._put = put_known
+
+
 class TestMigrations:
     @pytest.mark.parametrize("version", range(len(schema.MIGRATIONS)))
     def test_every_older_version_is_brought_up_to_date_with_its_content(self, file, version):
         if version:
             with Ledger.open(file, migrations=schema.MIGRATIONS[:version]) as old:
+                only_columns_of_its_time(old)
                 old.enrol(RED)
                 old.end_run(finished(RED, 1))
         with Ledger.open(file) as new:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashback.core.errors import DriveError
+from flashback.drive import header
 from flashback.tools import cryptsetup
 
 WORD = st.sampled_from(["", "0", "1", "-1", "x", "kdf", "memory", "offset", "16777216", "9" * 30])
@@ -24,15 +25,15 @@ UUID = "6e9695b8-a925-4a8b-84bc-8df68e75f86a"
 
 def test_every_key_slot_states_its_memory() -> None:
     slots = {"0": {"kdf": {"type": "argon2id", "memory": 262144}}, "1": {"kdf": {"type": "pbkdf2"}}, "x": {}, "2": 5}
-    assert cryptsetup.kdf_memories({"keyslots": slots}) == {0: 262144, 1: 0}
+    assert header.kdf_memories({"keyslots": slots}) == {0: 262144, 1: 0}
 
 
 def test_the_header_ends_where_the_data_begin() -> None:
-    assert cryptsetup.header_length({"segments": {"0": {"offset": "16777216"}}}) == 16777216
+    assert header.header_length({"segments": {"0": {"offset": "16777216"}}}) == 16777216
 
 
 def test_an_enormous_offset_is_capped() -> None:
-    assert cryptsetup.header_length({"segments": {"0": {"offset": "999999999999999999"}}}) == 64 * 1024 * 1024
+    assert header.header_length({"segments": {"0": {"offset": "999999999999999999"}}}) == 64 * 1024 * 1024
 
 
 @pytest.mark.parametrize(
@@ -43,14 +44,14 @@ def test_an_enormous_offset_is_capped() -> None:
 )  # fmt: skip
 def test_a_header_without_a_possible_length_is_refused(metadata: dict[str, Any]) -> None:
     with pytest.raises(DriveError, match="does not say where its data begin"):
-        cryptsetup.header_length(metadata)
+        header.header_length(metadata)
 
 
 @given(metadata=st.dictionaries(st.sampled_from(["keyslots", "segments"]), JSON))
 def test_no_metadata_stop_us(metadata: dict[str, Any]) -> None:
-    cryptsetup.kdf_memories(metadata)
+    header.kdf_memories(metadata)
     try:
-        assert cryptsetup.header_length(metadata) >= cryptsetup.SHORTEST_HEADER
+        assert header.header_length(metadata) >= header.SHORTEST_HEADER
     except DriveError:
         pass
 
