@@ -72,6 +72,12 @@ def needs_root(what: str) -> None:
     raise Missing(f"{what} needs root", hint=f"the same with sudo: {again}")
 
 
+def caller() -> int:
+    """The number of the person at the keyboard: who came by way of sudo is still who they were."""
+    given = os.environ.get("SUDO_UID", "")
+    return int(given) if os.geteuid() == 0 and given.isdecimal() else os.getuid()
+
+
 def likely_master() -> Path | None:
     """The Documents of the person at the keyboard (who came by way of sudo), else their home, if it is there."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""

@@ -11,47 +11,17 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, Self
+from typing import Final
 
+from flashback.core.descent import DIRECTORY, Descent, exchanged
 from flashback.core.errors import NoSpace, NotFinished
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HOPELESS: Final = frozenset({errno.EROFS, errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.EUCLEAN})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-class Below:
-    """Work below the directory that is open as `root` (not closed here). Directories that it changes keep their times.
-
-    Consecutive paths usually lie in one directory, so the last one stays open.
-    """
-
-    def __init__(self, root: int) -> None:
-        self._root = root
-        self._device = os.fstat(root).st_dev
-        self._where: bytes | None = None
-        self._parent = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._leave()
-
-    def parent(self, path: bytes) -> tuple[int, bytes]:
-        """A descriptor of the directory that `path` lies in, valid until the next call, and the last name.
-
-        Raises `ValueError` for a path that is not one of ours, `FileNotFoundError` or `NotADirectoryError` when the
-        way there is not made of directories of this subvolume.
-        """
-        directory, _slash, name = path.rpartition(b"/")
-        if any(part in {b"", b".", b".."} for part in path.split(b"/")) or b"\0" in path:
-            raise ValueError(f"not a path below a copy: {path!r}")
-        if directory != self._where:
-            self._leave()
-            self._parent = self._open(directory)
-            self._where = directory
-        return self._parent, name
+class Below(Descent):
+    """Work below an open directory; directories that it changes keep their times."""
 
     def remove(self, path: bytes) -> bool:
         """Remove a file, link or whole directory; false when it was not there.
@@ -81,20 +51,13 @@ class Below:
                 _name, above, waiting = levels[-1]
                 if waiting:
                     next_name, at = waiting.pop(), os.fstat(here)
-                    here = _exchanged(here, self._entered(here, next_name))
+                    here = exchanged(here, self._entered(here, next_name))
                     levels.append((next_name, at, self._subdirectories_of_emptied(here)))
                     continue
-                here = _exchanged(here, _climbed(here, above))
+                here = exchanged(here, _climbed(here, above))
                 os.rmdir(levels.pop()[0], dir_fd=here)
         finally:
             os.close(here)
-
-    def _entered(self, parent: int, name: bytes) -> int:
-        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
-        if os.fstat(descriptor).st_dev == self._device:
-            return descriptor
-        os.close(descriptor)
-        raise OSError(errno.EXDEV, "another subvolume or file system lies here")
 
     @staticmethod
     def _subdirectories_of_emptied(directory: int) -> list[bytes]:
@@ -108,21 +71,6 @@ class Below:
             else:
                 os.unlink(name, dir_fd=directory)
         return found
-
-    def _open(self, directory: bytes) -> int:
-        here = os.dup(self._root)
-        for part in filter(None, directory.split(b"/")):
-            try:
-                here = _exchanged(here, self._entered(here, part))
-            except OSError:
-                os.close(here)
-                raise
-        return here
-
-    def _leave(self) -> None:
-        if self._parent >= 0:
-            os.close(self._parent)
-        self._parent, self._where = -1, None
 
 
 @contextmanager
@@ -146,14 +94,9 @@ def stops_the_run(problem: OSError, doing: str) -> None:
         ) from problem
 
 
-def _exchanged(old: int, new: int) -> int:
-    os.close(old)
-    return new
-
-
 def _climbed(here: int, above: os.stat_result) -> int:
     """The directory above, which must be the one that we came from."""
-    descriptor = os.open("..", _DIRECTORY, dir_fd=here)
+    descriptor = os.open("..", DIRECTORY, dir_fd=here)
     found = os.fstat(descriptor)
     if (found.st_dev, found.st_ino) == (above.st_dev, above.st_ino) and stat.S_ISDIR(found.st_mode):
         return descriptor

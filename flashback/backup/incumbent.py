@@ -14,12 +14,12 @@ from flashback.backup.places import (
     ENTER,
     ERRORS,
     Frame,
-    allow_deep_trees,
     entry_of,
     file_of,
     in_proc,
     xattrs_of,
 )
+from flashback.core.descent import allow_deep_trees
 
 BATCH: Final = 400
 """Entries that are gathered at a time, so that the working directory is changed seldom."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import stat
 import sys
 from collections.abc import Iterator
@@ -19,8 +18,6 @@ ENCODING: Final = sys.getfilesystemencoding()
 ERRORS: Final = sys.getfilesystemencodeerrors()
 ENTER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOCTTY
 """How a directory is opened; `O_NOFOLLOW` besides, where a link must not be followed."""
-DEEPEST: Final = 4096
-"""More directories than a path of 4095 bytes can name: so many are open at a time at most, one for each level."""
 _ACLS: Final = frozenset({"system.posix_acl_access", "system.posix_acl_default"})
 _NAMESPACES: Final = ("user.", "security.")
 
@@ -123,11 +120,3 @@ def _digest(where: bytes | int, found: list[str], *, follow: bool) -> bytes:
             digest.update(b"%d:%b%d:%b" % (len(text), text, len(value), value))
             counted = True
     return digest.digest() if counted else b""
-
-
-def allow_deep_trees() -> None:
-    """Let this process hold a descriptor for each level of the deepest tree, as far as its hard limit goes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DEEPEST + 256 if hard == resource.RLIM_INFINITY else min(hard, DEEPEST + 256)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -13,7 +13,6 @@ import gc
 import os
 import pwd
 import signal
-import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +28,11 @@ from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark, RemarkKind
 from flashback.core.signals import StopSignals
 from flashback.core.text import shown
+from flashback.core.way import Link, walked
 
 BATCH: Final = 400
 """Items in a frame."""
 LARGEST_FRAME: Final = 64 * 1024 * 1024
-LONGEST_WAY: Final = 4096
-"""Names on the way to a master, the targets of links included: PATH_MAX, more than the kernel follows."""
-_STEP: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 PIPE_SIZE: Final = 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -105,24 +102,8 @@ def owner_of(path: Path, name: str | None) -> Owner:
 
 def _found(path: Path) -> os.stat_result:
     """The directory at `path`, found step by step, so that nothing can be exchanged behind our back. See `owner_of`."""
-    os.stat(path)  # what can be mounted by looking at it is, and what is not there is said by its whole name
-    links: list[tuple[str, int]] = []
-    here, waiting = os.open("/", _STEP), list(path.absolute().parts[1:])
+    here, links = walked(path)
     try:
-        for _ in range(LONGEST_WAY):
-            if not waiting:
-                break
-            name = waiting.pop(0)
-            there = os.open(name, _STEP, dir_fd=here)
-            at = os.fstat(there)
-            if stat.S_ISLNK(at.st_mode):
-                links.append((name, at.st_uid))
-                target = Path(os.readlink("", dir_fd=there))
-                waiting = [*(part for part in target.parts if part != "/"), *waiting]
-                os.close(there)
-                there = os.open("/", _STEP) if target.is_absolute() else os.dup(here)
-            os.close(here)
-            here = there
         at = os.fstat(here)
     finally:
         os.close(here)
@@ -130,7 +111,7 @@ def _found(path: Path) -> os.stat_result:
     return at
 
 
-def _refuse_links_of_others(path: Path, links: list[tuple[str, int]], owner: int) -> None:
+def _refuse_links_of_others(path: Path, links: list[Link], owner: int) -> None:
     for name, maker in links:
         if maker not in {0, owner}:
             raise ConfigError(

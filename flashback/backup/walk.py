@@ -25,13 +25,13 @@ from flashback.backup.places import (
     ENTER,
     ERRORS,
     Frame,
-    allow_deep_trees,
     entry_of,
     file_of,
     in_proc,
     xattrs_of,
 )
 from flashback.config.values import Symlinks
+from flashback.core.descent import allow_deep_trees
 from flashback.core.events import Remark, RemarkKind
 from flashback.core.text import number
 

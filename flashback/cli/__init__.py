@@ -9,13 +9,14 @@ import sys
 
 import typer
 
-from flashback.cli import config, doctor, drive, front, init, key, look, practice, run, snapshots
+from flashback.cli import config, doctor, drive, front, init, key, look, practice, restore, run, snapshots
 
 EPILOG = front.examples(
     ("flashback doctor", "is everything here that is needed?"),
     ("sudo flashback practice", "a rehearsal on throw-away drives"),
     ("sudo flashback init /dev/sdb", "make a drive of a stick; everything on it is erased"),
     ("sudo flashback run", "back up to the drive that is plugged in"),
+    ("sudo flashback restore shopping.txt", "get a file back"),
     ("sudo flashback status", "the rotation at a glance"),
     then="Exit codes, JSON and the rest: docs/",
 )
@@ -47,7 +48,7 @@ def top(
     """Hold the options of the program itself."""
 
 
-for family in (init, run, look, snapshots, drive, key, config, doctor, practice):
+for family in (init, run, restore, look, snapshots, drive, key, config, doctor, practice):
     family.add_to(app)
 
 

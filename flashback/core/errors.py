@@ -31,11 +31,12 @@ class Exit(IntEnum):
 
 
 class DriveState(StrEnum):
-    """What a person must know about the drive after any ending."""
+    """What a person must know about the drive after any ending. `OPEN`: it is, and that is as it should be."""
 
     NOT_INVOLVED = "not-involved"
     NOT_OPENED = "not-opened"
     CLOSED = "closed"
+    OPEN = "open"
     GONE = "gone"
     STILL_HELD = "still-held"
     UNKNOWN = "unknown"

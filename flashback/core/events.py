@@ -23,6 +23,8 @@ class Step(StrEnum):
     DELETE = "delete"
     SYNC = "sync"
     SCRUB = "scrub"
+    RESTORE = "restore"
+    VERIFY = "verify"
     CLOSE = "close"
 
 

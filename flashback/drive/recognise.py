@@ -161,9 +161,9 @@ def reappeared(known: KnownDrive) -> str:
     )
 
 
-def refuse_unwanted(known: KnownDrive) -> None:
-    """A lost or retired drive is not written to. Raises `DriveError`."""
-    if known.standing is Standing.ACTIVE:
+def refuse_unwanted(known: KnownDrive, *, allowed: bool = False) -> None:
+    """A lost or retired drive is not written to; it may be read, if that is `allowed`. Raises `DriveError`."""
+    if known.standing is Standing.ACTIVE or allowed:
         return
     raise DriveError(
         f"{known.name} was marked {known.standing.value}",

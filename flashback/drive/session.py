@@ -100,7 +100,7 @@ class Session:
         self._shared = False
 
     @contextmanager
-    def held(self, *, purpose: str, read_only: bool = False) -> Iterator[OpenDrive]:
+    def held(self, *, purpose: str, read_only: bool = False, unwanted_too: bool = False) -> Iterator[OpenDrive]:
         """Open the drive for the block, and put it away on every way out.
 
         Raises `Locked`, `DriveError`, `PassphraseRefused`, `StillHeld`; every error that leaves the block carries
@@ -112,7 +112,7 @@ class Session:
                 locked(self.context.paths.locks / "run.lock", purpose=f"{purpose} {name}"),
                 locked(self.context.paths.locks / f"{self.candidate.known.uuid}.lock", purpose=f"{purpose} {name}"),
             ):
-                refuse_unwanted(self.candidate.known)
+                refuse_unwanted(self.candidate.known, allowed=unwanted_too)
                 with ResourceStack(self.context.signals) as stack:
                     drive = self._open(stack, read_only=read_only)
                     with _explained(drive):

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from flashback.core.errors import DriveState, Exit
 from flashback.core.events import UNREAD, Finished, Remark, RemarkKind
 from flashback.core.text import duration, number, shown, size
-from flashback.tell import Facts, MasterFacts, PlanFacts, ScrubFacts, Space, Verbosity
+from flashback.tell import Facts, MasterFacts, PlanFacts, ScrubFacts, Space, Verbosity, restored
 from flashback.tell.explain import DRIVE_SENTENCES, still_held_line
 
 FIRST_REMARKS: Final = 10
@@ -78,7 +78,7 @@ COMPLETE: Final = {
 }
 """By `facts["action"]`."""
 
-NOTHING: Final = {"close": "it was not open here.", "restore": "nothing to restore."}
+NOTHING: Final = {"close": "it was not open here.", "restore": "nothing to restore: all of it is there, and equal."}
 
 
 def closing(
@@ -134,6 +134,7 @@ def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
     if plan.get("device"):
         device = ", ".join(shown(str(plan[key])) for key in ("device", "model", "serial") if plan.get(key))
         lines.append(Line(f"on {device}" + (f", {size(plan['size'])}" if plan.get("size") else ""), depth=1))
+    lines += [Line(each, depth=1) for each in restored.plan_of(plan.get("restore", ()))]
     lines += [Line(f"{place}. {shown(each)}", depth=1) for place, each in enumerate(plan.get("steps", ()), 1)]
     if known.get("largest"):
         lines.append(Line("most of it is in:", depth=1))
@@ -207,6 +208,8 @@ def _success(last: Finished, facts: Facts) -> str:
         kept = _total(facts.get("masters", {}).values())["files_unchanged"]
         which = f"all {number(kept, 'file')} are" if kept > 1 else "everything is"
         return f"nothing to do: {which} on the drive as in the master{timing}."
+    if action == "restore":
+        return restored.headline(last.facts)
     done = COMPLETE.get(action, "done")
     masters = facts.get("masters")
     return f"{done}. {counts(masters.values())}{timing}." if masters else f"{done}{timing}."
@@ -236,6 +239,8 @@ def _error_lines(last: Finished) -> list[Line]:
 def _done_lines(last: Finished, facts: Facts) -> list[Line]:
     """Per master where there are several; the sum where the headline had no room for it."""
     masters = facts.get("masters", {})
+    if facts.get("action") == "restore":
+        return [Line(each, depth=1) for each in restored.where(last.facts)]
     lines = [Line(f"{shown(name)}: {counts([each])}.", depth=1) for name, each in masters.items()]
     if last.exit_code == Exit.DONE:
         return lines if len(lines) > 1 and last.result == "complete" and not facts.get("dry_run") else []

@@ -1,0 +1,153 @@
+"""`flashback restore`: the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flashback.cli import front
+
+if TYPE_CHECKING:
+    from flashback.app import App
+    from flashback.config.values import Master
+    from flashback.recover.parts import Owner
+    from flashback.recover.service import RestoreRequest
+    from flashback.recover.wanted import When
+
+RESTORE_EPILOG = front.examples(
+    (
+        "sudo flashback restore ~/Documents/shopping.txt",
+        "the newest version that a plugged-in drive has, to where it was",
+    ),
+    ("sudo flashback restore photos/2.jpg --at 2026-01-31", "as it was at the end of that day"),
+    ("sudo flashback restore documents:photos --to ~/restored", "a directory, into another one"),
+    ("sudo flashback restore photos --dry-run", "what would be restored, from where to where?"),
+    ("sudo flashback restore --all --to /home/alice/restored", "everything that the drive holds"),
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add this family's commands."""
+    app.command(epilog=RESTORE_EPILOG, short_help="Get files back from a drive.")(restore)
+
+
+Paths = Annotated[
+    list[str] | None, typer.Argument(metavar="[PATH]", help="As you know it: absolute, from here, or MASTER:PATH.")
+]
+Snapshot = Annotated[str | None, typer.Option("--snapshot", metavar="NAME", help="From this snapshot, or `current`.")]
+At = Annotated[
+    str | None, typer.Option("--at", metavar="DATE", help="From the newest state of that time: 2026-01-31 [14:00].")
+]
+To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Into this directory; made if it is not there.")]
+FromDrive = Annotated[str | None, typer.Option("--drive", metavar="DRIVE", help="From this drive.")]
+All = Annotated[bool, typer.Option("--all", help="Everything on the drive, or all of one --master.")]
+Masters = Annotated[
+    list[str] | None, typer.Option("--master", metavar="NAME", help="With --all: only this master; may be repeated.")
+]
+NewOwner = Annotated[
+    str | None, typer.Option("--owner", metavar="UID:GID", help="To whom all of it is to belong, by number.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the plan; nothing is written.")]
+
+
+def restore(
+    paths: Paths = None,
+    snapshot: Snapshot = None,
+    at: At = None,
+    to: To = None,
+    drive: FromDrive = None,
+    everything: All = False,
+    master: Masters = None,
+    owner: NewOwner = None,
+    dry_run: DryRun = False,
+    passphrase_file: front.PassphraseFile = None,
+    json: front.Json = False,
+    verbose: front.Verbose = False,
+    quiet: front.Quiet = False,
+    config: front.Config = None,
+    state: front.State = None,
+) -> None:
+    """Get files back: beside what is there, never over it, each compared with the drive afterwards."""
+
+    def work(app: App) -> int:
+        from flashback.app import needs_root
+        from flashback.recover import service
+
+        needs_root("flashback restore")
+        masters = app.config().masters if app.paths.config.exists() else ()
+        request = _request(
+            paths or [], masters, _when(snapshot, at), to, _owner(owner), everything, master or [], dry_run=dry_run
+        )
+        with front.teller(app) as tell, app.ledger() as ledger:
+            context = app.context(tell, app.person(tell))
+            return service.restore(context, service.candidates(context, ledger, drive), masters, request)
+
+    front.enter(
+        work,
+        config=config,
+        state=state,
+        json=json,
+        verbose=verbose,
+        quiet=quiet,
+        passphrase_file=passphrase_file,
+    )
+
+
+def _request(
+    paths: list[str],
+    masters: tuple[Master, ...],
+    when: When,
+    to: Path | None,
+    owner: Owner | None,
+    everything: bool,
+    names: list[str],
+    *,
+    dry_run: bool,
+) -> RestoreRequest:
+    from flashback.app import caller
+    from flashback.core.errors import UsageError
+    from flashback.recover.service import RestoreRequest
+    from flashback.recover.wanted import Wanted, wanted
+
+    if everything == bool(paths):
+        raise UsageError("say what is to be restored: a PATH, or --all", hint="flashback restore --help has examples")
+    if names and not everything:
+        raise UsageError("--master goes with --all", hint="of one path: flashback restore MASTER:PATH")
+    homes = {each.name: each.path for each in masters}
+    asked = [wanted(each, masters, cwd=Path.cwd()) for each in paths]
+    asked += [Wanted(name, home=homes.get(name)) for name in names]
+    return RestoreRequest(
+        wanted=tuple(dict.fromkeys(asked)),
+        when=when,
+        to=Path.cwd() / to if to is not None else None,
+        owner=owner,
+        everything=everything,
+        dry_run=dry_run,
+        trusted=frozenset({caller()}),
+    )
+
+
+def _when(snapshot: str | None, at: str | None) -> When:
+    from flashback.core.errors import UsageError
+    from flashback.recover.wanted import When, moment
+
+    if snapshot and at:
+        raise UsageError("--snapshot and --at both say which state is meant", hint="use one of them")
+    return When(snapshot or "", moment(at) if at else None)
+
+
+def _owner(text: str | None) -> Owner | None:
+    import re
+
+    from flashback.core.errors import UsageError
+    from flashback.core.text import shown
+    from flashback.recover.parts import Owner
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,10}):(\d{1,10})", text, re.ASCII)
+    if found is None or max(int(found[1]), int(found[2])) >= 2**32 - 1:
+        raise UsageError(f"{shown(text)} is no owner", hint="two numbers, as `id` shows them, for instance 1000:1000")
+    return Owner(int(found[1]), int(found[2]))

@@ -1,0 +1,211 @@
+"""Where files go back to: a directory that others may write to while root does.
+
+Whoever may write there could plant a link and have root write elsewhere. So nothing is ever written by name below it:
+everything is made ready in a directory of our own beside its place, which nobody else can enter, and then given its
+name there by one rename between two descriptors, which never follows a link and never replaces anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from flashback.core.descent import DIRECTORY
+from flashback.core.errors import NotFinished, UsageError
+from flashback.core.text import shown
+from flashback.core.way import walked
+from flashback.tools.rename import rename_new
+
+PREFIX: Final = ".flashback-restore-"
+FILES: Final = b"files"
+TEMPORARY: Final = b"half"
+_OURS: Final = b"made-by-flashback"
+"""A file in each staging directory: root's directories of other use are not taken for one."""
+MOST_NAMES: Final = 1000
+
+
+@dataclass(slots=True)
+class Staging:
+    """A directory that only we can enter, on the file system of the place; what is whole lies in `files`,
+    half a file in `temporary`.
+    """
+
+    place: int
+    name: str
+    outer: int
+    files: int
+    temporary: int
+
+    def put(self, old: bytes, target: int, wanted: bytes) -> None:
+        """Give `old` its name in the directory open as `target`. Raises `FileExistsError` where that is taken."""
+        rename_new(self.files, old, target, wanted)
+
+
+@contextmanager
+def directory(path: Path, trusted: Collection[int]) -> Iterator[int]:
+    """The directory at `path`, open. A link on the way must belong to root or to one of the `trusted` users.
+
+    Raises `UsageError` for one that does not, `NotFinished` where it cannot be opened.
+    """
+    try:
+        found, links = walked(path)
+    except OSError as problem:
+        raise NotFinished(
+            f"{shown(str(path))} cannot be opened: {problem.strerror}", hint="name another directory: --to DIR"
+        ) from problem
+    try:
+        for name, maker in links:
+            if maker not in {0, *trusted}:
+                raise UsageError(
+                    f"{shown(str(path))} leads through the link {shown(name)}, which another user made (uid {maker})",
+                    hint="name the directory itself, or another one: --to DIR",
+                )
+        descriptor = os.open(f"/proc/self/fd/{found}", DIRECTORY & ~os.O_NOFOLLOW)
+    except OSError as problem:
+        raise UsageError(f"{shown(str(path))} is not a directory: {problem.strerror}") from problem
+    finally:
+        os.close(found)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path: Path, trusted: Collection[int]) -> None:
+    """Make `path` where there is nothing; it belongs to whoever owns the directory it lies in, and to nobody else."""
+    if os.path.lexists(path):
+        return
+    with directory(path.parent, trusted) as parent:
+        at = os.fstat(parent)
+        try:
+            os.mkdir(path.name, 0o700, dir_fd=parent)
+            made = os.open(path.name, DIRECTORY, dir_fd=parent)
+        except OSError as problem:
+            raise NotFinished(f"{shown(str(path))} cannot be made: {problem.strerror}") from problem
+        try:
+            if os.geteuid() == 0:
+                os.fchown(made, at.st_uid, at.st_gid)
+            os.fchmod(made, 0o700)
+        finally:
+            os.close(made)
+
+
+def descended(top: int, way: bytes) -> tuple[int, bytes]:
+    """How far `way` leads below the directory open as `top`, by directories alone: the last one, open, and the rest.
+
+    Raises `UsageError` where something that is no directory lies on the way.
+    """
+    here, rest = os.dup(top), way
+    while b"/" in rest:
+        name, _slash, below = rest.partition(b"/")
+        try:
+            there = os.open(name, DIRECTORY, dir_fd=here)
+        except FileNotFoundError:
+            break
+        except OSError as problem:
+            what = (
+                "a link" if stat.S_ISLNK(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode) else "no directory"
+            )
+            os.close(here)
+            raise UsageError(
+                f"{shown(name)}, on the way to where {shown(way)} was, is {what} now",
+                hint="say where the files are to go: --to DIR",
+            ) from problem
+        os.close(here)
+        here, rest = there, below
+    return here, rest
+
+
+def free_names(name: bytes, mark: str) -> Iterator[bytes]:
+    """The name itself, then those that are tried where it is taken: `a.txt.restored-20260102T030405Z`, then `…-2`."""
+    yield name
+    suffix = f".restored-{mark}".encode()
+    for count in range(1, MOST_NAMES):
+        more = suffix + (f"-{count}".encode() if count > 1 else b"")
+        yield name[: 255 - len(more)] + more
+
+
+@contextmanager
+def staging(place: int, key: str, where: str) -> Iterator[Staging]:
+    """Our own directory in the one open as `place`; the same `key` finds again what an earlier attempt has left there.
+
+    It stays when the block is left by an error and something was copied into it; else it is removed. `where` is what
+    to call the place. Raises `NotFinished` where it cannot be made.
+    """
+    name = PREFIX + key
+    try:
+        outer = _made(place, name)
+        files, temporary = _inner(outer)
+    except OSError as problem:
+        raise NotFinished(
+            f"nothing can be written to {where}: {problem.strerror}", hint="name another directory: --to DIR"
+        ) from problem
+    whole = False
+    try:
+        yield Staging(place, name, outer, files, temporary)
+        whole = True
+    finally:
+        _empty(temporary)
+        if whole or not os.listdir(files):
+            _remove(place, name, outer, files)
+        for each in (files, temporary, outer):
+            os.close(each)
+
+
+def _made(place: int, name: str) -> int:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=place)
+    outer = os.open(name, DIRECTORY, dir_fd=place)
+    at = os.fstat(outer)
+    if at.st_uid != os.geteuid() or stat.S_IMODE(at.st_mode) & 0o077:
+        os.close(outer)
+        raise OSError(errno.EEXIST, f"{name} in it is not ours")
+    if os.listdir(outer) and not _is_ours(outer):
+        os.close(outer)
+        raise OSError(errno.EEXIST, f"{name} in it is not ours")
+    os.fchmod(outer, 0o700)
+    return outer
+
+
+def _is_ours(outer: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_ISREG(os.stat(_OURS, dir_fd=outer, follow_symlinks=False).st_mode)
+    return False
+
+
+def _inner(outer: int) -> tuple[int, int]:
+    os.close(os.open(_OURS, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=outer))
+    for name in (FILES, TEMPORARY):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=outer)
+    return os.open(FILES, DIRECTORY, dir_fd=outer), os.open(TEMPORARY, DIRECTORY, dir_fd=outer)
+
+
+def _empty(directory: int) -> None:
+    for each in os.listdir(directory):
+        with contextlib.suppress(OSError):
+            os.unlink(each, dir_fd=directory)
+
+
+def _remove(place: int, name: str, outer: int, files: int) -> None:
+    """Take everything of ours away; what cannot be removed stays, and is found by its name."""
+    import shutil
+
+    for each in os.listdir(files):
+        shutil.rmtree(each, dir_fd=files, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(each, dir_fd=files)
+    with contextlib.suppress(OSError):
+        os.unlink(_OURS, dir_fd=outer)
+    for inner in (FILES, TEMPORARY):
+        with contextlib.suppress(OSError):
+            os.rmdir(inner, dir_fd=outer)
+    with contextlib.suppress(OSError):
+        os.rmdir(name, dir_fd=place)

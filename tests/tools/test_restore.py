@@ -1,0 +1,361 @@
+"""Files come back from a real Btrfs, and other programs look whether they are what they were."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from flashback.core.command import Programs
+from flashback.core.errors import NoSpace, NotFinished, UsageError
+from flashback.core.events import Event, Step, StepBegun
+from flashback.drive import journal
+from flashback.recover import destination
+from flashback.recover.destination import PREFIX
+from flashback.recover.parts import Owner, Part, Planner
+from flashback.recover.wanted import Wanted, When, moment
+from flashback.recover.work import Done, Work
+from tests.conftest import run
+
+OLD, NEW = "20260101T000000Z", "20260102T000000Z"
+ALICE = 1234
+
+
+class Rig:
+    """A drive on a Btrfs, a home on another file system, and what a restore needs."""
+
+    def __init__(self, drive: Path, home: Path) -> None:
+        self.drive, self.home = drive, home
+        self.master = home / "Documents"
+        self.master.mkdir()
+        self.copy = drive / "documents/current"
+        self.copy.parent.mkdir()
+        run("btrfs", "subvolume", "create", self.copy)
+        (drive / "documents/snapshots").mkdir(mode=0o700)
+        (drive / ".flashback").mkdir(mode=0o700)
+        self.complete("2026-01-03T00:00:00Z")
+        self.events: list[Event] = []
+        self.tell: Callable[[Event], None] = self.events.append
+
+    def complete(self, at: str, mark: journal.Mark = journal.Mark.COMPLETE) -> None:
+        line = journal.Line(sequence=1, run="r", at=at, mark=mark, master="documents")
+        with (self.drive / ".flashback/runs.jsonl").open("ab") as file:
+            file.write(journal.encode(line) + b"\n")
+
+    def snapshot(self, name: str) -> None:
+        run("btrfs", "subvolume", "snapshot", "-r", self.copy, self.drive / "documents/snapshots" / name)
+
+    def wanted(self, path: str | bytes = b"", *, at_home: bool = True) -> Wanted:
+        return Wanted("documents", os.fsencode(path), self.master if at_home else None)
+
+    def restore(
+        self,
+        *paths: str | bytes,
+        to: Path | None = None,
+        when: When | None = None,
+        owner: Owner | None = None,
+        trusted: frozenset[int] = frozenset(),
+    ) -> list[Done]:
+        root = os.open(self.drive, os.O_RDONLY)
+        try:
+            with ExitStack() as opened:
+                planner = Planner(root, opened, when or When(), to, trusted, owner)
+                parts = [self.part(planner, self.wanted(path)) for path in paths or (b"",)]
+                doing = Work(Programs(), self.tell, lambda: None, "uuid", self.home, owner)
+                doing.expect(parts)
+                return [doing.restore(part) for part in parts]
+        finally:
+            os.close(root)
+
+    @staticmethod
+    def part(planner: Planner, wanted: Wanted) -> Part:
+        found = planner.find(wanted)
+        assert found is not None, f"{wanted.said} was not found"
+        return planner.part(wanted, found[0])
+
+
+@pytest.fixture
+def rig(btrfs_image: Path, tmp_path: Path) -> Rig:
+    (tmp_path / "home").mkdir()
+    return Rig(btrfs_image, tmp_path / "home")
+
+
+def staged(place: Path) -> list[str]:
+    return [name for name in os.listdir(place) if name.startswith(PREFIX)]
+
+
+def state_of(top: Path) -> list[str]:
+    """Everything about a tree that others can tell: rsync by content, and getfacl, getfattr and find beside it."""
+    acls = run("getfacl", "-Rpn", "--absolute-names", top).replace(str(top), "")
+    attributes = run("getfattr", "-Rhdm", "-", "--absolute-names", top).replace(str(top), "")
+    same = "%P %y %m %U %G %T@ %l"
+    looks = run("find", top, "-type", "d", "-printf", rf"{same}\0", "-o", "-printf", rf"{same} %s %n\0").split("\0")
+    return [*sorted(acls.split("\n\n")), *sorted(attributes.split("\n\n")), *sorted(looks)]
+
+
+def odd_tree(top: Path) -> None:
+    """Names and attributes that programs stumble over."""
+    names = [b"a", b"two words", b"new\nline", b"\xff\xfe", b"#comment", b";semi", b"-rf", b"*?[x]", b"back\\slash",
+             b"  blank ", b"\\#012", "ümläut".encode(), b"x" * 255, b":colon", b"~", b"{a,b}"]  # fmt: skip
+    for count, name in enumerate(names):
+        path = os.fsencode(top) + b"/" + name
+        with open(path, "wb") as file:
+            file.write(name * (count + 1))
+        os.chmod(path, 0o600 + count)
+        os.chown(path, ALICE + count, ALICE)
+        os.utime(path, ns=(0, 1_000_000_000_123_456_789 + count))
+    deep = top / "directory" / "#deeper" / "deepest"
+    deep.mkdir(parents=True)
+    (deep / "file").write_bytes(b"x" * 100_000)
+    os.link(deep / "file", top / "directory/second name")
+    (top / "link").symlink_to("/etc/passwd")
+    (top / "dangling").symlink_to(b"nowhere\xff".decode(errors="surrogateescape"))
+    with (top / "sparse").open("wb") as file:
+        file.seek(8 << 20)
+        file.write(b"end")
+    (top / "set-uid").write_bytes(b"")
+    (top / "set-uid").chmod(0o4755)
+    os.setxattr(top / "a", "user.note", b"\0binary\xff")
+    run("setfacl", "-m", "u:4321:r,m::r", top / "a")
+    run("setfacl", "-m", "d:u:4321:rwx", deep)
+    os.chown(top / "link", ALICE, ALICE, follow_symlinks=False)
+    deep.chmod(0o2750)
+    for path in (deep, deep.parent, top / "directory"):
+        os.utime(path, ns=(0, 1_500_000_000_987_654_321))
+
+
+# --- what comes back
+
+
+def test_a_tree_with_odd_names_and_attributes_comes_back_as_it_was(rig: Rig) -> None:
+    odd_tree(rig.copy)
+    rig.copy.chmod(0o750)
+    (done,) = rig.restore(to=rig.home)
+    back = rig.home / "documents"
+    assert (done.name, done.troubles) == (b"documents", [])
+    assert state_of(back) == state_of(rig.copy)
+    assert run("rsync", "-aHAXnic", "--delete", f"{rig.copy}/", f"{back}/") == ""
+    assert (back / "sparse").stat().st_blocks * 512 < 1 << 20
+    assert staged(rig.home) == []
+
+
+def test_a_file_goes_back_to_where_it_was_and_into_the_directories_that_are_gone(rig: Rig) -> None:
+    odd_tree(rig.copy)
+    (rig.copy / "directory/second name").unlink()
+    (rig.master / "directory").mkdir(mode=0o700)
+    (done,) = rig.restore("directory/#deeper/deepest/file")
+    assert (done.name, done.files) == (b"#deeper", 1)
+    assert state_of(rig.master / "directory/#deeper") == state_of(rig.copy / "directory/#deeper")
+
+
+def test_a_file_that_is_there_and_differs_is_left_and_the_version_comes_beside_it(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"old")
+    rig.snapshot(OLD)
+    (rig.master / "file").write_bytes(b"mine")
+    (done,) = rig.restore("file", when=When(snapshot=OLD))
+    assert done.name == f"file.restored-{OLD}".encode()
+    assert (rig.master / "file").read_bytes() == b"mine"
+    assert (rig.master / f"file.restored-{OLD}").read_bytes() == b"old"
+    assert [each.name for each in rig.restore("file", when=When(snapshot=OLD))] == [done.name]  # it is found there
+    (rig.master / f"file.restored-{OLD}").write_bytes(b"edited")
+    assert rig.restore("file", when=When(snapshot=OLD))[0].name == f"file.restored-{OLD}-2".encode()
+
+
+def test_what_is_there_and_equal_is_not_restored_again(rig: Rig) -> None:
+    odd_tree(rig.copy)
+    rig.restore(to=rig.home)
+    before = os.stat(rig.home / "documents/a").st_ino
+    (done,) = rig.restore(to=rig.home)
+    assert (done.part.already, os.stat(rig.home / "documents/a").st_ino) == (b"documents", before)
+    assert sorted(os.listdir(rig.home)) == ["Documents", "documents"]
+
+
+def test_a_file_whose_content_alone_differs_is_not_taken_for_equal(rig: Rig) -> None:
+    for place, content in ((rig.copy, b"good"), (rig.master, b"bad!")):
+        (place / "file").write_bytes(content)
+        os.utime(place / "file", ns=(1, 1))
+    assert rig.restore("file")[0].name == b"file.restored-20260103T000000Z"
+
+
+def test_all_can_be_given_to_another_owner(rig: Rig) -> None:
+    odd_tree(rig.copy)
+    (done,) = rig.restore(to=rig.home, owner=Owner(77, 88))
+    assert done.troubles == []
+    assert set(run("find", rig.home / "documents", "-printf", "%U:%G\n").split()) == {"77:88"}
+
+
+# --- which state
+
+
+def test_the_newest_state_that_holds_the_path_is_taken(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    rig.snapshot(OLD)
+    (rig.copy / "file").write_bytes(b"2")
+    rig.snapshot(NEW)
+    (rig.copy / "file").unlink()
+    assert rig.restore("file", to=rig.home)[0].part.state.name == NEW
+    assert (rig.home / "file").read_bytes() == b"2"
+
+
+def test_the_state_of_a_moment_is_the_newest_one_before_it(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    rig.snapshot(OLD)
+    rig.snapshot(NEW)
+    assert rig.restore("file", to=rig.home, when=When(at=moment("2026-01-01T23:59:59Z")))[0].part.state.name == OLD
+
+
+def test_a_copy_in_the_middle_of_a_run_comes_after_the_snapshots(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"whole")
+    rig.snapshot(OLD)
+    (rig.copy / "file").write_bytes(b"half")
+    (rig.copy / "new").write_bytes(b"new")
+    rig.complete("2026-01-04T00:00:00Z", journal.Mark.COPYING)
+    assert rig.restore("file", to=rig.home)[0].part.state.name == OLD
+    assert rig.restore("new", to=rig.home)[0].part.state.complete is False
+
+
+# --- nobody leads root elsewhere
+
+
+def test_a_link_on_the_drive_is_not_followed_out_of_it(rig: Rig) -> None:
+    (rig.copy / "door").symlink_to("/etc")
+    root = os.open(rig.drive, os.O_RDONLY)
+    with ExitStack() as opened:
+        assert Planner(root, opened, When(), rig.home, ()).find(rig.wanted("door/passwd")) is None
+    os.close(root)
+
+
+def test_a_link_that_another_user_planted_on_the_way_back_is_refused(rig: Rig) -> None:
+    outside = rig.home / "outside"
+    outside.mkdir()
+    (rig.copy / "photos").mkdir()
+    (rig.copy / "photos/1.jpg").write_bytes(b"1")
+    (rig.master / "photos").symlink_to(outside)
+    with pytest.raises(UsageError, match="is a link now"):
+        rig.restore("photos/1.jpg")
+    assert os.listdir(outside) == []
+
+
+def test_a_destination_behind_a_link_of_another_user_is_refused_and_behind_ones_own_is_taken(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    (rig.home / "real").mkdir()
+    (rig.home / "link").symlink_to("real")
+    os.chown(rig.home / "link", ALICE, ALICE, follow_symlinks=False)
+    with pytest.raises(UsageError, match="another user made"):
+        rig.restore("file", to=rig.home / "link")
+    rig.restore("file", to=rig.home / "link", trusted=frozenset({ALICE}))
+    assert (rig.home / "real/file").read_bytes() == b"1"
+
+
+def test_nobody_else_can_enter_where_files_wait_for_their_name(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    run("setfacl", "-m", f"d:u:{ALICE}:rwx", rig.home)
+    modes: list[tuple[int, int]] = []
+    put = destination.Staging.put
+
+    def seen(self: destination.Staging, *words: object) -> None:
+        at = os.stat(rig.home / self.name)
+        modes.append((stat.S_IMODE(at.st_mode), at.st_uid))
+        assert "mask::---" in run("getfacl", "-p", rig.home / self.name)
+        put(self, *words)
+
+    monkeypatch.setattr(destination.Staging, "put", seen)
+    rig.restore("file", to=rig.home)
+    assert modes == [(0o700, 0)]
+
+
+def test_a_directory_of_another_user_with_the_name_of_ours_is_not_used(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    root = os.open(rig.drive, os.O_RDONLY)
+    with ExitStack() as opened:
+        key = rig.part(Planner(root, opened, When(), rig.home, ()), rig.wanted("file")).key("uuid")
+    os.close(root)
+    trap = rig.home / f"{PREFIX}{key}"
+    trap.mkdir(mode=0o700)
+    os.chown(trap, ALICE, ALICE)
+    with pytest.raises(NotFinished, match="not ours"):
+        rig.restore("file", to=rig.home)
+    os.chown(trap, 0, 0)
+    (trap / "somebody's").touch()
+    with pytest.raises(NotFinished, match="not ours"):
+        rig.restore("file", to=rig.home)
+
+
+# --- damage and interruption
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_restored(rig: Rig) -> None:
+    for name in ("good", "rotten", "also good"):
+        (rig.copy / name).write_bytes(os.urandom(200_000))
+    rot(rig, rig.copy / "rotten")
+    (done,) = rig.restore(to=rig.home)
+    assert [(each.path, each.damage) for each in done.troubles] == [(b"current/rotten", True)]
+    assert sorted(os.listdir(rig.home / "documents")) == ["also good", "good"]
+
+
+def rot(rig: Rig, file: Path) -> None:
+    """Write over a file's extent in the image below the file system, so that its checksum does not fit any more."""
+    run("sync", "-f", rig.drive)
+    content, image = file.read_bytes()[:4096], rig.drive.parent / "btrfs.img"
+    run("umount", rig.drive)
+    with open(image, "r+b") as device, mmap.mmap(device.fileno(), 0) as whole:
+        at = whole.find(content)
+        whole[at : at + 3] = b"rot"
+    run("mount", "-o", "loop,nosuid,nodev,noexec,noatime", image, rig.drive)
+
+
+class Stop(Exception):
+    """Somebody pressed Ctrl-C."""
+
+
+def test_a_restore_that_was_stopped_goes_on_where_it_was_and_leaves_no_half_file(rig: Rig) -> None:
+    for count in range(20):
+        (rig.copy / f"{count}").write_bytes(os.urandom(100_000))
+
+    def stop(event: Event) -> None:
+        if isinstance(event, StepBegun) and event.step is Step.VERIFY:
+            raise Stop
+
+    rig.tell = stop
+    with pytest.raises(Stop):
+        rig.restore(to=rig.home)
+    (waiting,) = staged(rig.home)
+    assert not (rig.home / "documents").exists()
+    inodes = {path.name: path.stat().st_ino for path in (rig.home / waiting / "files/current").iterdir()}
+    assert len(inodes) == 20
+    rig.tell = rig.events.append
+    rig.restore(to=rig.home)
+    assert {path.name: path.stat().st_ino for path in (rig.home / "documents").iterdir()} == inodes
+    assert staged(rig.home) == []
+
+
+def test_where_there_is_no_room_that_is_said_of_the_place_and_not_of_the_drive(
+    rig: Rig, make_btrfs: Callable[[str], Path]
+) -> None:
+    small = make_btrfs("120M")
+    (rig.copy / "large").write_bytes(os.urandom(130 << 20))
+    with pytest.raises(NoSpace, match=f"{small} is full"):
+        rig.restore("large", to=small)
+    assert not (small / "large").exists()
+
+
+def test_what_was_written_wrongly_is_found_and_not_given_its_name(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"good")
+    (rig.copy / "other").write_bytes(b"good")
+
+    def spoil(event: Event) -> None:
+        if isinstance(event, StepBegun) and event.step is Step.VERIFY:
+            (waiting,) = (rig.home / staged(rig.home)[0]).glob("files/current/file")
+            at = waiting.stat()
+            waiting.write_bytes(b"bad!")
+            os.utime(waiting, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+    rig.tell = spoil
+    (done,) = rig.restore(to=rig.home)
+    assert [(each.path, each.damage) for each in done.troubles] == [(b"current/file", False)]
+    assert os.listdir(rig.home / "documents") == ["other"]
