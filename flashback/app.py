@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashback.core.command import Programs
-from flashback.core.context import Context, Paths, Person
+from flashback.core.context import Context, Doubt, Paths, Person
 from flashback.core.errors import Missing, UsageError
 from flashback.core.events import Event, Note, Tell
 from flashback.core.secret import LONGEST, Secret, without_final_newline
@@ -94,6 +94,15 @@ class Unattended:
     def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002 - the protocol's
         """See `Person`."""
         return None
+
+    @property
+    def decides(self) -> bool:
+        """See `Person`."""
+        return False
+
+    def decide(self, doubt: Doubt) -> bool:  # noqa: ARG002 - the protocol's
+        """See `Person`."""
+        return False
 
     @property
     def known_passphrase(self) -> Secret | None:

@@ -149,14 +149,23 @@ class ChangeSet:
         self._inodes: set[tuple[int, int]] = set()
 
     @classmethod
-    def collect(cls, comparison: Comparison, *, directory: Path, watch: Callable[[], None] = lambda: None) -> ChangeSet:
+    def collect(
+        cls,
+        comparison: Comparison,
+        *,
+        directory: Path,
+        watch: Callable[[], None] = lambda: None,
+        tally: Callable[[Change], None] = lambda _change: None,
+    ) -> ChangeSet:
         """Read both listings to their end. `directory` takes the spool files; `watch` may raise.
 
-        Raises `OSError` where `directory` has no room: here, before anything is done with what was listed.
+        `tally` is told each change. Raises `OSError` where `directory` has no room: here, before anything is done with
+        what was listed.
         """
         changes = cls(directory)
         for change in comparison.changes(watch):
             changes._add(change)
+            tally(change)
         changes.unchanged, changes.on_drive = comparison.unchanged, comparison.on_drive
         changes.master_root = comparison.root
         for spool in (value for value in vars(changes).values() if isinstance(value, Spool)):
@@ -232,6 +241,12 @@ class ChangeSet:
     def files_in_master(self) -> int:
         """All files and links that the master's listing names, changed or not."""
         return self._files_listed + self.unchanged.files
+
+    @property
+    def bytes_in_master(self) -> int:
+        """The sizes of all these."""
+        listed = sum(count.bytes for what, count in self.counts.items() if what is not What.DELETE)
+        return listed + self.unchanged.bytes
 
     @property
     def files_on_drive(self) -> int:

@@ -96,11 +96,13 @@ class Comparison:
         incumbent: Iterable[Entry],
         differs: Callable[[Entry, Entry], What | None] = difference,
         record: Callable[[Entry], None] = lambda _entry: None,
+        gone: Callable[[Entry], None] = lambda _entry: None,
     ) -> None:
         self._master = iter(master)
         self._incumbent = iter(incumbent)
         self._differs = differs
         self._record = record
+        self._gone = gone
         self._new: Item | None = None
         self._old: Entry | None = None
         self._links = _Links()
@@ -175,9 +177,11 @@ class Comparison:
         """Count `old` and take all that the drive has below it."""
         count = Count()
         count.add(old)
+        self._gone(old)
         prefix = _below(old.path)
         while self._old is not None and self._old.path.startswith(prefix):
             count.add(self._old)
+            self._gone(self._old)
             self._next_old()
         return count
 
@@ -205,13 +209,15 @@ def compare(
     *,
     differs: Callable[[Entry, Entry], What | None] = difference,
     record: Callable[[Entry], None] = lambda _entry: None,
+    gone: Callable[[Entry], None] = lambda _entry: None,
 ) -> Comparison:
     """Hold two listings, both in `listing.order`, against each other; nothing is read before `changes` is.
 
     `differs` decides about what both have. `record` is given, in order, what the drive will hold once all differences
-    are gone: the master's entries, and the drive's own where the master says to keep them.
+    are gone: the master's entries, and the drive's own where the master says to keep them. `gone` is given every single
+    thing that the drive will lose.
     """
-    return Comparison(master, incumbent, differs, record)
+    return Comparison(master, incumbent, differs, record, gone)
 
 
 def _below(path: bytes) -> bytes:

@@ -18,12 +18,14 @@ from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet
 from flashback.backup.compare import Comparison, compare, difference
 from flashback.backup.filter import Filter
-from flashback.backup.guard import MasterFacts
+from flashback.backup.guard import MasterFacts, worth_inspecting
+from flashback.backup.inspect import Inspection, inspect
 from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master
+from flashback.backup.tally import Counts, Tally
 from flashback.backup.walk import walk_incumbent
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.config.values import Master
+from flashback.config.values import Guards, Master
 from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark
 from flashback.core.text import stamp
@@ -60,7 +62,8 @@ class Places:
 class MasterPlan:
     """What the run is going to do with one master. `snapshot` is the name that the incumbent gets first, if any.
 
-    `draft` is the catalogue to be, `full` says that the copy itself was looked at.
+    `draft` is the catalogue to be, `full` says that the copy itself was looked at; `counts` and `inspection` are what
+    the guards judge by.
     """
 
     master: Master
@@ -71,6 +74,8 @@ class MasterPlan:
     snapshot: str | None
     draft: Draft
     full: bool
+    counts: Counts
+    inspection: Inspection
 
     def facts(self) -> MasterFacts:
         """What the guards look at."""
@@ -80,6 +85,10 @@ class MasterPlan:
             missing=False,
             files=self.changes.files_in_master,
             files_before=self.changes.files_on_drive,
+            bytes=self.changes.bytes_in_master,
+            bytes_before=self.changes.on_drive.bytes,
+            counts=self.counts,
+            inspection=self.inspection,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -131,6 +140,7 @@ def plan_master(
     places: Places,
     full: bool,
     watch: Callable[[], None],
+    limits: Guards,
 ) -> MasterPlan:
     """Walk the master as its owner, and hold it against its copy.
 
@@ -140,10 +150,10 @@ def plan_master(
     """
     if not full and runs_since_full(lines, master.name) < FULL_EVERY:
         try:
-            return _planned(drive, master, lines, places, watch, full=False)
+            return _planned(drive, master, lines, places, watch, limits, full=False)
         except CatalogueBroken:
             forget(places.catalogue(drive, master))
-    return _planned(drive, master, lines, places, watch, full=True)
+    return _planned(drive, master, lines, places, watch, limits, full=True)
 
 
 def _planned(
@@ -152,13 +162,14 @@ def _planned(
     lines: Sequence[journal.Line],
     places: Places,
     watch: Callable[[], None],
+    limits: Guards,
     *,
     full: bool,
 ) -> MasterPlan:
     remarks: list[Remark] = []
     owner = owner_of(master.path, master.owner)
     state = journal.incumbent(lines, master.name)
-    draft, since = Draft.begun(places.catalogues), Since()
+    draft, since, tally = Draft.begun(places.catalogues), Since(), Tally(int.from_bytes(os.urandom(4)))
     with ExitStack() as opened:
         current = _current(drive, master.name, opened)
         known = None
@@ -181,10 +192,14 @@ def _planned(
             known.entries() if known is not None else _walked(current),
             differs=since if known is not None else difference,
             record=draft.add,
+            gone=tally.gone,
         )
-        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch)
+        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=tally.change)
         _judge(draft, since, comparison, changes)
         names = snapshots_of(drive, master.name)
+        counts, inspection = tally.counts(), Inspection()
+        if current is not None and worth_inspecting(counts, changes.files_on_drive, limits):
+            inspection = inspect(counts, master=master.path, owner=owner, current=current)
     return MasterPlan(
         master=master,
         owner=owner,
@@ -194,6 +209,8 @@ def _planned(
         snapshot=snapshot_due(state, names, changed=not changes.is_empty),
         draft=draft,
         full=known is None,
+        counts=counts,
+        inspection=inspection,
     )
 
 

@@ -20,6 +20,7 @@ from typing import IO, Final, NoReturn
 
 import msgspec
 
+from flashback.backup.content import Look
 from flashback.backup.filter import Filter
 from flashback.backup.listing import Entry, Item, Kept
 from flashback.backup.walk import Produce, Said, walking
@@ -76,6 +77,7 @@ class _Frame(msgspec.Struct, array_like=True, frozen=True):
     items: list[Entry | Kept]
     remarks: list[_Remarked]
     end: _Ended | None = None
+    looks: list[Look] = []
 
 
 def owner_of(path: Path, name: str | None) -> Owner:
@@ -173,7 +175,7 @@ def reading_as(owner: Owner | None, produce: Produce) -> Iterator[Iterator[Said]
     before it was taken: an `OSError` as such, any other as `ReadingFailed`. Remarks keep no exact place among items.
     """
     with _reading(owner, produce) as frames:
-        yield (said for frame in frames for said in (*_remarks(frame), *frame.items))
+        yield (said for frame in frames for said in (*_remarks(frame), *frame.items, *frame.looks))
 
 
 @contextlib.contextmanager
@@ -297,11 +299,14 @@ class _Sender:
         self.encode = msgspec.msgpack.Encoder().encode
         self.items: list[Item] = []
         self.remarks: list[_Remarked] = []
+        self.looks: list[Look] = []
 
     def emit(self, said: Said) -> None:
         """Take one item or remark."""
         if isinstance(said, Remark):
             self.remarks.append(_Remarked(said.kind.value, said.path, said.detail))
+        elif isinstance(said, Look):
+            self.looks.append(said)
         else:
             self.items.append(said)
         if len(self.items) >= BATCH or len(self.remarks) >= BATCH:
@@ -309,9 +314,10 @@ class _Sender:
 
     def send(self, end: _Ended | None = None) -> None:
         """Write a frame; a write to a pipe may take less than it was given."""
-        payload = self.encode(_Frame(self.items, self.remarks, end))
+        payload = self.encode(_Frame(self.items, self.remarks, end, self.looks))
         self.items.clear()
         self.remarks.clear()
+        self.looks.clear()
         rest = memoryview(len(payload).to_bytes(4, "big") + payload)
         while rest:
             rest = rest[os.write(self.pipe.fileno(), rest) :]

@@ -86,13 +86,13 @@ class Run:
         facts = [
             guard.MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0) for each in self.missing
         ]
-        return guard.holds_for(facts, clock=None)
+        return guard.holds_for(facts, clock=None, limits=self.config.guards)
 
     def _holds(self, plan: Plan) -> tuple[guard.Hold, ...]:
         clock = impossible(
             self.context.clock(), last_run=journal.last_moment(self.report.journal), built=parse_rfc3339(BUILT)
         )
-        return guard.holds_for([each.facts() for each in plan.masters], clock=clock)
+        return guard.holds_for([each.facts() for each in plan.masters], clock=clock, limits=self.config.guards)
 
     def _see_and_plan(self, drive: OpenDrive) -> Plan:
         self.context.tell(StepBegun(Step.PLAN, ", ".join(str(each.path) for each in self.masters)))
@@ -133,7 +133,13 @@ class Run:
     def _plan_one(self, drive: OpenDrive, master: Master) -> MasterPlan:
         try:
             plan = plan_master(
-                drive, master, self.report.journal, places=self.places, full=self.request.full, watch=drive.watch
+                drive,
+                master,
+                self.report.journal,
+                places=self.places,
+                full=self.request.full,
+                watch=drive.watch,
+                limits=self.config.guards,
             )
         except OSError as problem:
             if problem.errno != errno.ENOSPC:

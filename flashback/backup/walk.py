@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from flashback.backup.content import Look
 from flashback.backup.filter import Filter, Match
 from flashback.backup.incumbent import walk_incumbent
 from flashback.backup.links import LONGEST_CHAIN, leaves
@@ -43,7 +44,7 @@ LONGEST_PATH: Final = 4090
 BATCH: Final = 400
 """Items that are gathered at a time."""
 
-Said = Item | Remark
+Said = Item | Remark | Look
 Produce = Callable[[Callable[[Said], None]], None]
 
 

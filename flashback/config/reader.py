@@ -19,7 +19,7 @@ from flashback.config.settings import SECTIONS, section
 from flashback.config.shape import READERS, Given, found, read_section, values
 from flashback.config.trust import read_file
 from flashback.config.units import write_duration
-from flashback.config.values import Config, Keep, Notify, Rotation
+from flashback.config.values import Config, Guards, Keep, Notify, Rotation
 from flashback.core.errors import ConfigError
 from flashback.core.text import number, shown
 
@@ -87,6 +87,7 @@ class _Reader:
             masters=self.masters.read(place, nodes.get("masters")),
             keep=self._keep(nodes),
             rotation=self._rotation(nodes),
+            guards=Guards(**values(self._section("guards", nodes)[0])),
             notify=Notify(**values(self._section("notify", nodes)[0])),
             **self._top(nodes),
         )
@@ -124,7 +125,7 @@ class _Reader:
 
 def _near(name: str) -> str:
     """`did you mean …`, also for a setting that stands one section too high."""
-    for part in ("keep", "rotation", "notify"):
+    for part in ("keep", "rotation", "guards", "notify"):
         if name in section(part):
             return f"; did you mean {part}.{name}?"
     return did_you_mean(name, SECTIONS)

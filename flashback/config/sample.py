@@ -28,6 +28,7 @@ _HEADINGS: Final = {
     "masters": "What is backed up: one name for each directory. The name is the folder's on the drive.",
     "keep": "How many old states each drive keeps. A drive that lay in the safe loses nothing by that.",
     "rotation": "When a drive's turn has come. Durations: 30min, 12h, 7d, 2w.",
+    "guards": "What looks like an accident or an attack waits for a person. See docs/explanation/guards.md.",
     "notify": "Who is told besides the terminal.",
 }
 

@@ -16,6 +16,8 @@ class Kind(StrEnum):
     SYMLINKS = "follow, external or keep"
     COUNT = "whole number"
     SPACE = "share or size"
+    SHARE = "share"
+    SIZE = "size"
     DURATION = "duration"
     SCRUB = "duration or never"
     ON_PLUG = "ask, always or never"
@@ -61,13 +63,18 @@ SETTINGS: Final = (
     Setting("keep", "min_free", Kind.SPACE, "5%", "room on the drive that old snapshots make way for"),
     Setting("rotation", "due_after", Kind.DURATION, "7d", "a drive is due when its last complete backup is this old"),
     Setting("rotation", "overdue_after", Kind.DURATION, "14d", "and overdue when it is this old"),
+    Setting("guards", "deleted_share", Kind.SHARE, "30%", "hold when so much of a copy would be deleted"),
+    Setting("guards", "deleted_files", Kind.COUNT, "20", "but not for fewer files than these; 0: never"),
+    Setting("guards", "damaged_files", Kind.COUNT, "20", "hold when so many files look encrypted or wiped; 0: never"),
+    Setting("guards", "growth", Kind.SIZE, "20GiB", "hold when a copy would suddenly grow by so much; 0B: never"),
+    Setting("guards", "min_interval", Kind.DURATION, "1h", "how soon a drive may be run again unattended"),
     Setting("", "scrub_every", Kind.SCRUB, "30d", "how often a run reads the whole drive to find damage"),
     Setting("", "on_plug", Kind.ON_PLUG, "ask", "what happens when a drive is plugged in"),
     Setting("notify", "desktop", Kind.BOOLEAN, "true", "tell the desktop when a run begins, ends or is due"),
     Setting("", "compress", Kind.COMPRESS, "zstd:3", "how the drive compresses what is written to it"),
 )
 
-SECTIONS: Final = ("masters", "keep", "rotation", "scrub_every", "on_plug", "notify", "compress")
+SECTIONS: Final = ("masters", "keep", "rotation", "guards", "scrub_every", "on_plug", "notify", "compress")
 """What may stand at the top, in the order of the sample."""
 
 

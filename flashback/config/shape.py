@@ -126,6 +126,22 @@ def _space(node: Node) -> float | int:
     return read_space(_text(node, "a share such as 5% or a size such as 10GiB"))
 
 
+def _share(node: Node) -> float:
+    text = _text(node, "a share such as 30%")
+    share = read_space(text)
+    if not isinstance(share, float):
+        raise ValueError(f"expected a share such as 30%, found {quoted(text)}")  # noqa: TRY004
+    return share
+
+
+def _size(node: Node) -> int:
+    text = _text(node, "a size such as 20GiB")
+    size = read_space(text)
+    if not isinstance(size, int):
+        raise ValueError(f"expected a size such as 20GiB, found {quoted(text)}")  # noqa: TRY004
+    return size
+
+
 def _boolean(node: Node) -> bool:
     text = _unquoted(node, "true or false")
     if text not in _BOOLEANS:
@@ -216,6 +232,8 @@ READERS: Final[dict[Kind, Callable[[Node], Any]]] = {
     Kind.SYMLINKS: _one_of(Symlinks),
     Kind.COUNT: _count,
     Kind.SPACE: _space,
+    Kind.SHARE: _share,
+    Kind.SIZE: _size,
     Kind.DURATION: _duration,
     Kind.SCRUB: _scrub,
     Kind.ON_PLUG: _one_of(OnPlug),

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from flashback.config.units import write_duration, write_space
-from flashback.config.values import Config, Keep, Master
+from flashback.config.values import Config, Guards, Keep, Master
 
 _PLAIN: Final = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*", re.ASCII)
 _SPECIAL: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off", "y", "n"})
@@ -26,6 +26,7 @@ def as_json(config: Config) -> dict[str, Any]:
             "due_after": int(config.rotation.due_after.total_seconds()),
             "overdue_after": int(config.rotation.overdue_after.total_seconds()),
         },
+        "guards": _guards(config.guards) | {"min_interval": int(config.guards.min_interval.total_seconds())},
         "scrub_every": None if config.scrub_every is None else int(config.scrub_every.total_seconds()),
         "on_plug": str(config.on_plug),
         "notify": {"desktop": config.notify.desktop},
@@ -45,6 +46,12 @@ def as_yaml(config: Config) -> str:
             "rotation:",
             f"  due_after: {write_duration(config.rotation.due_after)}",
             f"  overdue_after: {write_duration(config.rotation.overdue_after)}",
+            "guards:",
+            f"  deleted_share: {write_space(config.guards.deleted_share)}",
+            f"  deleted_files: {config.guards.deleted_files}",
+            f"  damaged_files: {config.guards.damaged_files}",
+            f"  growth: {write_space(config.guards.growth)}",
+            f"  min_interval: {write_duration(config.guards.min_interval)}",
             f"scrub_every: {'never' if config.scrub_every is None else write_duration(config.scrub_every)}",
             f"on_plug: {config.on_plug}",
             "notify:",
@@ -73,6 +80,10 @@ def _escaped(character: str) -> str:
 
 def _counts(keep: Keep) -> dict[str, int]:
     return {field.name: getattr(keep, field.name) for field in fields(keep) if field.name != "min_free"}
+
+
+def _guards(guards: Guards) -> dict[str, Any]:
+    return {field.name: getattr(guards, field.name) for field in fields(guards) if field.name != "min_interval"}
 
 
 def _master(master: Master) -> dict[str, Any]:

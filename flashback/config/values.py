@@ -76,6 +76,17 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True)
+class Guards:
+    """What a run may do without a person (docs/explanation/guards.md). A share is 0 to 1, `growth` bytes."""
+
+    deleted_share: float = 0.3
+    deleted_files: int = 20
+    damaged_files: int = 20
+    growth: int = 20 << 30
+    min_interval: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
 class Notify:
     """Who is told besides the terminal and the journal."""
 
@@ -90,6 +101,7 @@ class Config:
     masters: tuple[Master, ...]
     keep: Keep = field(default_factory=Keep)
     rotation: Rotation = field(default_factory=Rotation)
+    guards: Guards = field(default_factory=Guards)
     scrub_every: timedelta | None = timedelta(days=30)
     on_plug: OnPlug = OnPlug.ASK
     notify: Notify = field(default_factory=Notify)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -48,11 +48,31 @@ class Paths:
         return self.runtime / "locks"
 
 
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What a person is asked about a hold: `why`, a few `examples`, and all that it is about, as lines to look at."""
+
+    drive: str
+    name: str
+    why: str
+    examples: tuple[str, ...]
+    listing: Callable[[], Iterator[str]]
+
+
 class Person(Protocol):
     """Whoever can be asked: somebody at a terminal, a file with a passphrase, or nobody."""
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:
         """The answer to what cryptsetup asks (attempt 1, 2, 3); `None`: the person gives up or cannot answer."""
+        ...
+
+    @property
+    def decides(self) -> bool:
+        """Whether `decide` can be asked at all: nobody sits at a script's or a timer's run."""
+        ...
+
+    def decide(self, doubt: Doubt) -> bool:
+        """Whether the run may go on nevertheless. No, unless a person says so."""
         ...
 
     @property

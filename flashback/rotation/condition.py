@@ -1,4 +1,4 @@
-"""What the ledger remembers of each drive's health, space and snapshots, and the holds that stand."""
+"""What the ledger remembers of each drive's health, space and snapshots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flashback.rotation import rows
 from flashback.rotation.memory import Tables
 from flashback.rotation.values import (
     ErrorCounts,
-    HoldRecord,
     ScrubRecord,
     SnapshotRecord,
     SnapshotSpan,
@@ -175,26 +174,3 @@ class HeaderChanges(Tables):
             sql = "UPDATE drives SET header_digest = ?, header_length = ? WHERE uuid = ?"
             self._execute(sql, digest, length, drive_uuid)
             self._execute("DELETE FROM header_changes WHERE drive_uuid = ?", drive_uuid)
-
-
-class Holds(Tables):
-    """What guards held and nobody has decided about."""
-
-    def stand_holds(self, holds: Sequence[HoldRecord]) -> None:
-        """Remember that guards hold a run; from now on unattended runs hold on every drive."""
-        with self._writing():
-            for hold in holds:
-                self._put("holds", rows.of_hold(hold), "REPLACE")
-
-    def standing_holds(self) -> tuple[HoldRecord, ...]:
-        """The holds that nobody has decided about yet, oldest first."""
-        sql = "SELECT * FROM holds WHERE lifted IS NULL ORDER BY stood, run_id, hold"
-        return tuple(rows.to_hold(row) for row in self._rows(sql))
-
-    def lift_holds(self, names: Sequence[str], *, at: datetime) -> int:
-        """A person decided: every standing hold of these names is lifted. How many there were."""
-        with self._writing():
-            return sum(
-                self._execute("UPDATE holds SET lifted = ? WHERE hold = ? AND lifted IS NULL", rows.written(at), name)
-                for name in set(names)
-            )

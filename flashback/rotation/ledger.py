@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from flashback.rotation import schema
-from flashback.rotation.condition import HeaderChanges, Health, Holds, Snapshots
+from flashback.rotation.condition import HeaderChanges, Health, Snapshots
+from flashback.rotation.decisions import Holds, Reminders
 from flashback.rotation.memory import Changes, Drives, Runs
 from flashback.rotation.rows import Row
 from flashback.rotation.trouble import LedgerBroken, LedgerTooNew, LedgerUnwritable, broken, meaning
@@ -27,7 +28,7 @@ BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another process's transaction; ours last milliseconds."""
 
 
-class Ledger(Drives, Runs, Health, Snapshots, Holds, HeaderChanges):
+class Ledger(Drives, Runs, Health, Snapshots, HeaderChanges, Holds, Reminders):
     """Opened with `Ledger.open`; a context manager that closes it."""
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:

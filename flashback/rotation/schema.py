@@ -79,11 +79,19 @@ _KEYS: Final = (
     "CREATE TABLE header_changes (drive_uuid TEXT PRIMARY KEY, what TEXT NOT NULL, since TEXT NOT NULL)",
 )
 
+_DECISIONS: Final = (
+    """CREATE TABLE decisions (
+        master TEXT NOT NULL, hold TEXT NOT NULL, at TEXT NOT NULL, files INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, damaged INTEGER NOT NULL, PRIMARY KEY (master, hold))""",
+    "CREATE TABLE reminders (drive_uuid TEXT PRIMARY KEY, state TEXT NOT NULL, at TEXT NOT NULL)",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _DRIVES_AND_RUNS,
     _HEALTH,
     _SNAPSHOTS_AND_HOLDS,
     _PIN_WISHES,
     _KEYS,
+    _DECISIONS,
 )
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

@@ -199,3 +199,15 @@ class HoldRecord:
     why: str
     stood: datetime
     lifted: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A person let a hold pass: the state of the master that they accepted, in files, bytes and damaged files."""
+
+    master: str
+    hold: str
+    at: datetime
+    files: int
+    bytes: int
+    damaged: int

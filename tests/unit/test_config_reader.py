@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flashback.config.reader import read, user_exists
 from flashback.config.settings import SETTINGS
-from flashback.config.values import Config, Keep, Master, Notify, OnPlug, Rotation, Symlinks
+from flashback.config.values import Config, Guards, Keep, Master, Notify, OnPlug, Rotation, Symlinks
 from flashback.core.errors import ConfigError, Exit
 
 RUNTIME = Path("/run/flashback")
@@ -288,8 +288,8 @@ def test_the_defaults_in_the_table_are_those_of_the_values(tmp_path: Path) -> No
 
 def test_every_field_of_the_values_is_in_the_table() -> None:
     fields = {f"keep.{name}" for name in Keep.__slots__} | {f"rotation.{name}" for name in Rotation.__slots__}
-    fields |= {f"notify.{name}" for name in Notify.__slots__}
-    fields |= set(Config.__slots__) - {"file", "masters", "keep", "rotation", "notify"}
+    fields |= {f"notify.{name}" for name in Notify.__slots__} | {f"guards.{name}" for name in Guards.__slots__}
+    fields |= set(Config.__slots__) - {"file", "masters", "keep", "rotation", "guards", "notify"}
     fields |= {"masters.NAME.path", "masters.NAME.owner", "masters.NAME.symlinks", "masters.NAME.exclusions"}
     assert {setting.path for setting in SETTINGS} == fields
 

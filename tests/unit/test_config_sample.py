@@ -16,7 +16,7 @@ from flashback.config.reader import read
 from flashback.config.sample import first_configuration, first_exclusions, name_for, write_first
 from flashback.config.settings import SETTINGS, described
 from flashback.config.show import as_json, as_yaml
-from flashback.config.values import Config, Keep, Master, Notify, OnPlug, Rotation, Symlinks
+from flashback.config.values import Config, Guards, Keep, Master, Notify, OnPlug, Rotation, Symlinks
 
 RUNTIME = Path("/run/flashback")
 REPOSITORY = Path(__file__).parents[2]
@@ -167,6 +167,9 @@ CONFIGS = st.builds(
         st.floats(min_value=0, max_value=0.99) | st.integers(min_value=0, max_value=1 << 50),
     ),
     rotation=st.builds(lambda due, more: Rotation(due, due + more), DURATIONS, DURATIONS),
+    guards=st.builds(
+        Guards, st.floats(min_value=0, max_value=0.99), COUNTS, COUNTS, st.integers(0, 1 << 50), DURATIONS
+    ),
     scrub_every=st.none() | DURATIONS,
     on_plug=st.sampled_from(OnPlug),
     notify=st.builds(Notify, st.booleans()),
@@ -208,6 +211,13 @@ def test_what_is_shown_as_json_has_every_setting_in_plain_units(tmp_path: Path) 
             "min_free": {"share": 0.05},
         },
         "rotation": {"due_after": 604800, "overdue_after": 1209600},
+        "guards": {
+            "deleted_share": 0.3,
+            "deleted_files": 20,
+            "damaged_files": 20,
+            "growth": 20 << 30,
+            "min_interval": 3600,
+        },
         "scrub_every": 2592000,
         "on_plug": "ask",
         "notify": {"desktop": True},
