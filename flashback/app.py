@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashback.core.command import Programs
-from flashback.core.context import Context, Doubt, Paths, Person
+from flashback.core.context import Context, Doubt, NobodyDecides, Paths, Person
 from flashback.core.errors import Missing, UsageError
 from flashback.core.events import Event, Note, Tell
 from flashback.core.secret import LONGEST, Secret, without_final_newline
@@ -85,7 +85,7 @@ def likely_master() -> Path | None:
     return next((place for place in (home / "Documents", home) if place.is_absolute() and place.is_dir()), None)
 
 
-class Unattended:
+class Unattended(NobodyDecides):
     """Nobody can be asked: a passphrase comes from a file or not at all."""
 
     def __init__(self, passphrase: Secret | None) -> None:
@@ -96,15 +96,6 @@ class Unattended:
         return None
 
     @property
-    def decides(self) -> bool:
-        """See `Person`."""
-        return False
-
-    def decide(self, doubt: Doubt) -> bool:  # noqa: ARG002 - the protocol's
-        """See `Person`."""
-        return False
-
-    @property
     def known_passphrase(self) -> Secret | None:
         """See `Person`."""
         return self._passphrase
@@ -113,9 +104,26 @@ class Unattended:
 class AtTerminal(Unattended):
     """Somebody sits at the terminal; `teller` is silent while they are asked."""
 
-    def __init__(self, passphrase: Secret | None, teller: Teller) -> None:
+    def __init__(self, passphrase: Secret | None, teller: Teller, *, decides: bool = False) -> None:
         super().__init__(passphrase)
         self._teller = teller
+        self._decides = decides
+
+    @property
+    def decides(self) -> bool:
+        """See `Person`."""
+        return self._decides
+
+    def decide(self, doubt: Doubt) -> bool:
+        """See `Person`."""
+        import shutil
+
+        from flashback.prepare.ask import Terminal
+        from flashback.prepare.decide import decide
+
+        with self._teller.asking():
+            terminal = Terminal(print)
+            return decide(doubt, terminal, terminal.show, height=shutil.get_terminal_size().lines)
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002
         """See `Person`. What cryptsetup asks is shown as it is, cleaned of control characters."""
@@ -172,10 +180,12 @@ class App:
         source = self.settings.passphrase_file
         return read_passphrase(source) if source is not None else None
 
-    def person(self, teller: Teller) -> Person:
-        """Who is asked for a passphrase."""
+    def person(self, teller: Teller, *, unattended: bool = False) -> Person:
+        """Who is asked: for a passphrase at any terminal, about a hold only where the answer is not for a script."""
         known = self.passphrase()
-        return AtTerminal(known, teller) if at_terminal() else Unattended(known)
+        if unattended or not at_terminal():
+            return Unattended(known)
+        return AtTerminal(known, teller, decides=self.interactive)
 
     def context(self, tell: Tell, person: Person | None = None) -> Context:
         """What the work below is given."""

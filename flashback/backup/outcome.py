@@ -62,6 +62,7 @@ def facts(
             {"master": each.master, "path": os.fsdecode(each.path), "why": each.detail or each.kind.value}
             for each in report.unread
         ],
+        "holds": [hold.as_json() for hold in report.held],
         "scrub": report.scrub.as_json() if report.scrub is not None else None,
     }
     if report.plan is not None:

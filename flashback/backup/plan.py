@@ -177,15 +177,7 @@ def _planned(
             now = state_of(current, lines, master.name)
             known = opened.enter_context(believed(places.catalogue(drive, master), now))
         master_entries = opened.enter_context(
-            _reading(
-                master.path,
-                owner,
-                filter=Filter(master.rules),
-                symlinks=master.symlinks,
-                avoid=places.avoid,
-                remark=remarks.append,
-                with_xattrs=known is None,
-            )
+            _reading(master, owner, avoid=places.avoid, remark=remarks.append, with_xattrs=known is None)
         )
         comparison = compare(
             master_entries,
@@ -197,7 +189,8 @@ def _planned(
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=tally.change)
         _judge(draft, since, comparison, changes)
         names = snapshots_of(drive, master.name)
-        counts, inspection = tally.counts(), Inspection()
+        counts = tally.counts()
+        inspection = Inspection()
         if current is not None and worth_inspecting(counts, changes.files_on_drive, limits):
             inspection = inspect(counts, master=master.path, owner=owner, current=current)
     return MasterPlan(
@@ -246,10 +239,11 @@ def runs_since_full(lines: Sequence[journal.Line], master: str) -> int:
 
 
 @contextmanager
-def _reading(path: Path, owner: Owner, **how: Any) -> Iterator[Iterator[Item]]:  # noqa: ANN401 - as `reading_master`
+def _reading(master: Master, owner: Owner, **how: Any) -> Iterator[Iterator[Item]]:  # noqa: ANN401 - as `reading_master`
     """`reading_master`, with a sentence for a master that cannot be read at all."""
-    with reading_master(path, owner, **how) as items:
-        yield _told(items, path, owner)
+    rules = Filter(master.rules)
+    with reading_master(master.path, owner, filter=rules, symlinks=master.symlinks, **how) as items:
+        yield _told(items, master.path, owner)
 
 
 def _told(items: Iterator[Item], path: Path, owner: Owner) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from flashback.backup.copy import CopyResult
+from flashback.backup.guard import Hold
 from flashback.backup.pins import Name
 from flashback.backup.plan import Plan
 from flashback.core.events import UNREAD, Remark
@@ -19,12 +20,16 @@ from flashback.tools import btrfs
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over."""
+    """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over.
+
+    `unattended`: nobody asked for this run, a timer or a plug did.
+    """
 
     scrub: bool = False
     full: bool = False
     dry_run: bool = False
     allowed: Collection[str] = ()
+    unattended: bool = False
 
 
 @dataclass(slots=True)
@@ -38,6 +43,7 @@ class Report:
     remarks: list[Remark] = field(default_factory=list)
     scrub: ScrubReport | None = None
     sequence: int = 0
+    held: tuple[Hold, ...] = ()
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     journal: tuple[journal.Line, ...] = ()
     pins: frozenset[Name] = frozenset()

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flashback import BUILT
-from flashback.backup import guard, pins
+from flashback.backup import pins
 from flashback.backup.copy import CopyResult, bring_up_to_date
+from flashback.backup.holds import Watch
 from flashback.backup.masters import carried, look_at
 from flashback.backup.plan import (
     MasterPlan,
@@ -30,12 +30,11 @@ from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
-from flashback.core.text import number, parse_rfc3339, parse_stamp, rfc3339, size
+from flashback.core.text import number, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
 from flashback.drive.commit import commit
 from flashback.drive.session import OpenDrive, Session, prove_destination
 from flashback.health.scrub import scrub
-from flashback.rotation.clock import impossible
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.rows import scrub_facts
 from flashback.tools import btrfs
@@ -61,14 +60,16 @@ class Run:
         self.known = session.candidate.known
         self.masters = carried(config, self.known)
         self.missing = look_at(self.masters, mounts=context.paths.mounts)
+        self.watch = Watch(context, config.guards, ledger, self.known, request, self.report)
 
     def execute(self) -> None:
         """Do it all. Raises what stopped it; the drive is then put away nevertheless."""
-        guard.enforce(self._holds_before(), self.request.allowed, drive=self.known.name)
+        self.watch.before(self.missing)
         with self.session.held(purpose="run", read_only=self.request.dry_run) as drive:
             plan = self._see_and_plan(drive)
-            guard.enforce(self._holds(plan), self.request.allowed, drive=self.known.name)
-            self.context.tell(Planned(plan.as_json(self.known.name)))
+            holds = self.watch.after(plan)
+            self.context.tell(Planned(plan.as_json(self.known.name) | {"holds": [each.as_json() for each in holds]}))
+            self.watch.settle(holds, plan)
             if self.request.dry_run:
                 return
             self._refuse_hopeless(plan)
@@ -79,30 +80,15 @@ class Run:
                 self._prove(drive)
             self._look_back(drive)
 
-    # --- see, plan, guard
-
-    def _holds_before(self) -> tuple[guard.Hold, ...]:
-        """What can be known before a passphrase is asked for."""
-        facts = [
-            guard.MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0) for each in self.missing
-        ]
-        return guard.holds_for(facts, clock=None, limits=self.config.guards)
-
-    def _holds(self, plan: Plan) -> tuple[guard.Hold, ...]:
-        clock = impossible(
-            self.context.clock(), last_run=journal.last_moment(self.report.journal), built=parse_rfc3339(BUILT)
-        )
-        return guard.holds_for([each.facts() for each in plan.masters], clock=clock, limits=self.config.guards)
+    # --- see, plan
 
     def _see_and_plan(self, drive: OpenDrive) -> Plan:
         self.context.tell(StepBegun(Step.PLAN, ", ".join(str(each.path) for each in self.masters)))
         begun = time.monotonic()
         lines = self.report.journal = read_journal(drive)
-        if self.request.dry_run:
-            self.report.pins = pins.seen(self.ledger, self.known.uuid, lines)
-        else:
+        self.report.pins = pins.seen(self.ledger, self.known.uuid, lines)
+        if not self.request.dry_run:
             self._begin(lines)
-            self.report.pins = pins.settle(self.ledger, self.known.uuid, lines, partial(self._note_pin, drive))
         plans = tuple(self._plan_one(drive, master) for master in self.masters if master not in self.missing)
         now = self.context.clock()
         scrubs = [line.moment for line in lines if line.mark is journal.Mark.SCRUB]
@@ -164,6 +150,8 @@ class Run:
     # --- act, prove
 
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
+        note = partial(self._note_pin, drive)
+        self.report.pins = pins.settle(self.ledger, self.known.uuid, self.report.journal, note)
         for each in plan.masters:
             if each.changes.is_empty and each.incumbent.complete:
                 facts = {**self._begun_facts(), **each.changes.totals(), "full": each.full}

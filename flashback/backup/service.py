@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from flashback.backup import outcome
+from flashback.backup import holds, outcome
 from flashback.backup.report import RunRequest
 from flashback.backup.run import Run
 from flashback.config.values import Config
@@ -82,8 +82,10 @@ def remember(
             seconds=report.seconds,
             unread=len(report.unread),
             remarks=len(report.remarks),
+            holds=tuple(dict.fromkeys(str(hold.name) for hold in report.held)),
         )
     )
+    holds.remember(ledger, report.held, drive_uuid=uuid, run_id=report.run_id, at=ended)
     if report.scrub is not None:
         ledger.record_scrub(report.scrub.record(uuid))
     if report.space_after is not None:

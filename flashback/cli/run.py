@@ -44,6 +44,9 @@ def run(
     allow: Annotated[
         list[str] | None, typer.Option("--allow", metavar="HOLD", help="Let a guard's hold pass; may be repeated.")
     ] = None,
+    unattended: Annotated[
+        bool, typer.Option("--unattended", help="Nobody is here: ask nothing, and not too soon after the last run.")
+    ] = False,
     passphrase_file: front.PassphraseFile = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
@@ -60,13 +63,14 @@ def run(
         from flashback.backup.service import back_up
         from flashback.drive.choose import choose
 
-        request = RunRequest(scrub=scrub, full=full, dry_run=dry_run, allowed=known_holds(allow or ()))
+        allowed = known_holds(allow or ())
+        request = RunRequest(scrub=scrub, full=full, dry_run=dry_run, allowed=allowed, unattended=unattended)
         needs_root("flashback run")
         settings = app.config()
         with front.teller(app) as tell, app.ledger() as ledger:
-            context = app.context(tell, app.person(tell))
-            ask = _choice if app.interactive else None
-            candidate = choose(context, ledger.drives(), drive, ask=ask, wait=not dry_run)
+            context = app.context(tell, app.person(tell, unattended=unattended))
+            ask = _choice if app.interactive and not unattended else None
+            candidate = choose(context, ledger.drives(), drive, ask=ask, wait=not dry_run and not unattended)
             return back_up(context, settings, ledger, candidate, request)
 
     front.enter(

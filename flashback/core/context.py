@@ -81,6 +81,19 @@ class Person(Protocol):
         ...
 
 
+class NobodyDecides:
+    """The half of `Person` that is the same wherever nobody can be asked about a hold."""
+
+    @property
+    def decides(self) -> bool:
+        """See `Person`."""
+        return False
+
+    def decide(self, doubt: Doubt) -> bool:  # noqa: ARG002 - the protocol's
+        """See `Person`."""
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """`clock` gives aware UTC moments; `machine` names this host in journals; `run` starts programs."""

@@ -67,6 +67,24 @@ class Terminal:
 
         return bool(_answered(questionary.confirm(question, default=default)))
 
+    def key(self, question: str, keys: str) -> str:
+        """One key out of `keys`, without Enter; empty for any other, Ctrl-C included."""
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+        bindings = KeyBindings()
+
+        @bindings.add("<any>", eager=True)
+        @bindings.add("enter", eager=True)
+        @bindings.add("c-c", eager=True)
+        @bindings.add("c-d", eager=True)
+        def _pressed(event: KeyPressEvent) -> None:
+            pressed = event.key_sequence[0].data
+            event.app.exit(result=pressed if pressed in keys else "")
+
+        session: PromptSession[str] = PromptSession(question, key_bindings=bindings)
+        return session.prompt()
+
     def show(self, text: str) -> None:
         """See `Ask`. Long lines are broken between words."""
         import shutil

@@ -10,7 +10,7 @@ from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config
-from flashback.core.context import Context
+from flashback.core.context import Context, NobodyDecides
 from flashback.core.errors import ConfigError, DriveState, Exit, FlashbackError, NotFinished
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
@@ -39,7 +39,7 @@ class InitOptions:
     kdf: Kdf = STANDARD
 
 
-class Known:
+class Known(NobodyDecides):
     """The person of the first run: the passphrase was chosen a moment ago."""
 
     def __init__(self, passphrase: Secret) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from flashback.core.text import rfc3339
+from flashback.core.text import age, duration, rfc3339
+from flashback.rotation.values import RunRecord, RunResult
 
 SLACK: Final = timedelta(minutes=5)
 """How far a clock may step back without a word: a cold clock that is corrected a moment after the boot."""
@@ -29,3 +31,18 @@ def impossible(now: datetime, *, last_run: datetime | None, built: datetime) -> 
         since = "this program was built" if reference == built else "the last run"
         return f"the clock says {rfc3339(now)}, which is more than five years after {since} ({rfc3339(reference)})"
     return None
+
+
+def too_soon(now: datetime, runs: Sequence[RunRecord], every: timedelta) -> str | None:
+    """Why a drive is not to be run again without a person, or `None`. `runs` are its own, newest first.
+
+    Only a run that came to its end counts: one that was broken off is to be carried on.
+    """
+    ended = next((run.ended for run in runs if run.ended and run.result in _ENDED), None)
+    if ended is None or not timedelta() <= now - ended < every:
+        return None
+    often = duration(every.total_seconds())
+    return f"the last run ended {age(ended, now)}; without a person there is at most one in {often}"
+
+
+_ENDED: Final = frozenset({RunResult.COMPLETE, RunResult.NOTHING_TO_DO})

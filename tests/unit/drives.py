@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flashback.core.command import Programs
-from flashback.core.context import Context, Doubt, Paths
+from flashback.core.context import Context, NobodyDecides, Paths
 from flashback.core.errors import DriveGone, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
 from flashback.core.signals import StopSignals
@@ -43,7 +43,7 @@ VOLUME = block.LuksVolume(
 )
 
 
-class Person:
+class Person(NobodyDecides):
     """Gives its answers one after the other, then gives up; remembers what was asked."""
 
     def __init__(self, *answers: Secret | None, known: Secret | None = None) -> None:
@@ -54,13 +54,6 @@ class Person:
     def passphrase(self, question: str, attempt: int) -> Secret | None:
         self.asked.append((question, attempt))
         return self.answers.pop(0) if self.answers else None
-
-    @property
-    def decides(self) -> bool:
-        return False
-
-    def decide(self, doubt: Doubt) -> bool:  # noqa: ARG002
-        return False
 
     @property
     def known_passphrase(self) -> Secret | None:

@@ -121,7 +121,7 @@ def test_an_unknown_command_is_named(flashback) -> None:
 
 
 def test_an_unknown_guard_is_answered_with_those_that_exist(flashback) -> None:
-    assert "missing-master, empty-master, clock" in flashback("run --allow everything").output
+    assert "missing-master, empty-master, mass-deletion" in flashback("run --allow everything").output
 
 
 # --- privileges

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flashback.backup.guard import Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
+from flashback.config.values import Guards
 from flashback.core.errors import Exit, HeldByGuard, UsageError
 
 GOOD = MasterFacts("documents", "/home/alice/Documents", missing=False, files=10, files_before=12)
@@ -13,7 +14,7 @@ GONE = MasterFacts("music", "/mnt/music", missing=True, files=0, files_before=0)
 
 
 def names(*masters: MasterFacts, clock: str | None = None) -> list[HoldName]:
-    return [hold.name for hold in holds_for(masters, clock=clock)]
+    return [hold.name for hold in holds_for(masters, clock=clock, limits=Guards())]
 
 
 def test_good_masters_are_not_held() -> None:
@@ -35,15 +36,21 @@ def test_an_empty_master_is_held_on_a_first_run_too() -> None:
 
 
 def test_an_impossible_date_is_held() -> None:
-    assert holds_for([GOOD], clock="the clock says 1970") == (Hold(HoldName.CLOCK, "the clock says 1970"),)
+    assert holds_for([GOOD], clock="the clock says 1970", limits=Guards()) == (
+        Hold(HoldName.CLOCK, "the clock says 1970"),
+    )
 
 
 def test_every_hold_is_told_at_once() -> None:
-    assert names(GONE, EMPTY, GOOD, clock="1970") == [HoldName.MISSING_MASTER, HoldName.EMPTY_MASTER, HoldName.CLOCK]
+    assert names(GONE, EMPTY, GOOD, clock="1970") == [
+        HoldName.MISSING_MASTER,
+        HoldName.EMPTY_MASTER,
+        HoldName.CLOCK,
+    ]
 
 
 def test_an_empty_master_is_told_with_what_would_be_lost() -> None:
-    (hold,) = holds_for([EMPTY], clock=None)
+    (hold,) = holds_for([EMPTY], clock=None, limits=Guards())
     assert hold.why == "/mnt/photos (photos) holds no file, and its copy has 4,321; is it mounted?"
 
 
@@ -56,30 +63,30 @@ def test_without_a_hold_nothing_is_raised() -> None:
 
 def test_a_hold_stops_the_run() -> None:
     with pytest.raises(HeldByGuard) as caught:
-        enforce(holds_for([EMPTY], clock=None), (), drive="red")
+        enforce(holds_for([EMPTY], clock=None, limits=Guards()), (), drive="red")
     assert caught.value.holds == ("empty-master",)
     assert caught.value.exit_code is Exit.HELD_BY_GUARD
 
 
 def test_a_hold_that_is_allowed_passes() -> None:
-    enforce(holds_for([EMPTY], clock=None), {"empty-master"}, drive="red")
+    enforce(holds_for([EMPTY], clock=None, limits=Guards()), {"empty-master"}, drive="red")
 
 
 def test_allowing_one_does_not_allow_another() -> None:
     with pytest.raises(HeldByGuard) as caught:
-        enforce(holds_for([EMPTY], clock="1970"), {"empty-master"}, drive="red")
+        enforce(holds_for([EMPTY], clock="1970", limits=Guards()), {"empty-master"}, drive="red")
     assert caught.value.holds == ("clock",)
 
 
 def test_the_hint_is_the_command_that_allows_all_of_them_once() -> None:
     with pytest.raises(HeldByGuard) as caught:
-        enforce(holds_for([GONE, EMPTY, EMPTY], clock=None), (), drive="red")
+        enforce(holds_for([GONE, EMPTY, EMPTY], clock=None, limits=Guards()), (), drive="red")
     assert caught.value.hint.endswith("flashback run red --allow missing-master --allow empty-master")
 
 
 def test_each_hold_is_a_finding_with_its_reason() -> None:
     with pytest.raises(HeldByGuard) as caught:
-        enforce(holds_for([GONE, EMPTY], clock=None), (), drive="red")
+        enforce(holds_for([GONE, EMPTY], clock=None, limits=Guards()), (), drive="red")
     assert [finding.split(":")[0] for finding in caught.value.findings] == ["missing-master", "empty-master"]
 
 
@@ -101,4 +108,4 @@ def test_a_name_that_no_guard_has_is_a_usage_error(name) -> None:
 def test_the_error_names_the_guards() -> None:
     with pytest.raises(UsageError) as caught:
         known_holds(["all"])
-    assert caught.value.hint == "the guards: missing-master, empty-master, clock"
+    assert caught.value.hint == f"the guards: {', '.join(HoldName)}"

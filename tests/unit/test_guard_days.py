@@ -6,6 +6,7 @@ their kinds. Each day is a change of the same home.
 
 from __future__ import annotations
 
+import base64
 import random
 import zlib
 from collections.abc import Callable, Iterator
@@ -104,14 +105,14 @@ def seen(tree: Tree, path: bytes) -> Look:
     return look(path, len(content), *(content[start : start + BLOCK] for start in _starts(len(content))))
 
 
-def facts(before: Tree, after: Tree, folder, limits: Guards = Guards()) -> MasterFacts:
+def facts(before: Tree, after: Tree, folder) -> MasterFacts:
     """What a run over `after`, with a copy of `before` on the drive, would know."""
     tally = Tally()
     changes = ChangeSet.collect(
         compare(listing(after), listing(before), gone=tally.gone), directory=folder, tally=tally.change
     )
     counts, inspection = tally.counts(), Inspection()
-    if worth_inspecting(counts, changes.files_on_drive, limits):
+    if worth_inspecting(counts, changes.files_on_drive, Guards()):
         pairs = [pair for sample in counts.samples for pair in sample.pairs]
         new = {path: seen(after, path) for _, path in (*pairs, *counts.additions.pairs)}
         inspection = concluded(counts, {path: seen(before, path) for path, _ in pairs}, new)
@@ -171,6 +172,10 @@ def half_encrypted(content: bytes, seed: int) -> bytes:
     return content[:BLOCK] + noise(len(content) - BLOCK, seed) if len(content) > BLOCK else content
 
 
+def _armoured(content: bytes, seed: int) -> bytes:
+    return base64.b64encode(noise(len(content), seed))
+
+
 ATTACKS: dict[str, Callable[[Tree], Tree]] = {
     "encrypts in place": lambda tree: each(tree, encrypted),
     "encrypts and adds an extension": lambda tree: renamed(tree, lambda path: path + ".locked", encrypted),
@@ -190,7 +195,7 @@ ATTACKS: dict[str, Callable[[Tree], Tree]] = {
     "encrypts a twentieth each day, and renames": lambda tree: renamed(
         tree, lambda path: path + ".enc", encrypted, 0.05
     ),
-    "encrypts and writes it as text": lambda tree: each(tree, lambda content, seed: _armoured(content, seed)),
+    "encrypts and writes it as text": lambda tree: each(tree, _armoured),
     "overwrites with zeros": lambda tree: each(tree, lambda content, _seed: bytes(len(content))),
     "overwrites with one and the same noise": lambda tree: each(tree, lambda _content, _seed: noise(9000, 1)),
     "overwrites with one and the same words": lambda tree: each(tree, lambda _content, _seed: b"you were here " * 400),
@@ -207,12 +212,6 @@ ATTACKS: dict[str, Callable[[Tree], Tree]] = {
     "encrypts a tiny master": lambda _tree: each(TINY, encrypted),
     "deletes nearly all of a tiny master": lambda _tree: dict(list(TINY.items())[:1]),
 }
-
-
-def _armoured(content: bytes, seed: int) -> bytes:
-    import base64
-
-    return base64.b64encode(noise(len(content), seed))
 
 
 TINY: Tree = {f"{n}.txt": File(text(2000, n)) for n in range(10)}

@@ -1,0 +1,166 @@
+"""The guards of one run: what they are given to judge, who is asked, and what is remembered of the answer.
+
+While a hold about a master stands, no run goes on without a person, on whatever drive: the rotation would carry the
+disaster to the last clean one. It stands until a person lets it pass, or until the drive whose run was held finds
+nothing in its plan any more. What a person let pass is remembered with the state that the master had, so that the other
+drives, which have yet to meet the same change, do not ask again; a further loss is held again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from flashback import BUILT
+from flashback.backup.guard import FLEET, Accepted, Hold, HoldName, MasterFacts, enforce, holds_for
+from flashback.backup.plan import MasterPlan, Plan
+from flashback.backup.report import Report, RunRequest
+from flashback.config.values import Guards, Master
+from flashback.core.context import Context, Doubt
+from flashback.core.text import age, parse_rfc3339, shown
+from flashback.drive import journal
+from flashback.rotation.clock import impossible, too_soon
+from flashback.rotation.fork import forked
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import Decision, HoldRecord, KnownDrive, RunRecord
+
+LOOKED_BACK: Final = 100
+"""So many of the last runs are looked at."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """The guards of one run over one drive."""
+
+    context: Context
+    limits: Guards
+    ledger: Ledger
+    known: KnownDrive
+    request: RunRequest
+    report: Report
+    passed: set[str] = field(default_factory=set)
+
+    def before(self, missing: Sequence[Master]) -> None:
+        """What can be known before a passphrase is asked for. Raises `HeldByGuard`."""
+        facts = [MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0) for each in missing]
+        runs = self.ledger.runs(limit=LOOKED_BACK)
+        last = next((run.ended or run.begun for run in runs if run.machine == self.context.machine), None)
+        clock = impossible(self.context.clock(), last_run=last, built=parse_rfc3339(BUILT))
+        holds = [*holds_for(facts, clock=clock, limits=self.limits), *self._too_soon()]
+        if not self.context.person.decides and not self.request.dry_run:
+            holds += [hold for hold, record in self._standing() if record.drive_uuid != self.known.uuid]
+        self._settle(holds, None)
+
+    def _too_soon(self) -> Iterator[Hold]:
+        if self.request.unattended:
+            runs = self.ledger.runs(self.known.uuid, limit=LOOKED_BACK)
+            if why := too_soon(self.context.clock(), runs, self.limits.min_interval):
+                yield Hold(HoldName.TOO_SOON, why)
+
+    def after(self, plan: Plan) -> tuple[Hold, ...]:
+        """Every hold for this plan, those that stand on account of other drives included."""
+        lines = self.report.journal
+        clock = impossible(self.context.clock(), last_run=journal.last_moment(lines), built=parse_rfc3339(BUILT))
+        runs = self.ledger.runs(self.known.uuid, limit=LOOKED_BACK)
+        clone = forked([(line.sequence, line.run) for line in lines], runs)
+        own = holds_for([self._facts(each) for each in plan.masters], clock=clock, clone=clone, limits=self.limits)
+        names = {hold.name for hold in own}
+        others = [hold for hold, record in self._standing() if record.drive_uuid != self.known.uuid]
+        return (*own, *(hold for hold in others if hold.name not in names))
+
+    def _facts(self, plan: MasterPlan) -> MasterFacts:
+        facts, made = plan.facts(), plan.incumbent.completed
+        accepted = {
+            each.hold: Accepted(each.files, each.bytes, each.damaged)
+            for each in self.ledger.decisions()
+            if each.master == facts.name and (made is None or each.at > made)
+        }
+        return replace(
+            facts, accepted=accepted, grown_before=grown_before(self.ledger.runs(limit=LOOKED_BACK), facts.name)
+        )
+
+    def _standing(self) -> Iterator[tuple[Hold, HoldRecord]]:
+        names = {drive.uuid: drive.name for drive in self.ledger.drives()}
+        for record in self.ledger.standing_holds():
+            if record.hold in FLEET:
+                where = shown(names.get(record.drive_uuid, record.drive_uuid))
+                when = age(record.stood, self.context.clock())
+                why = f"{where} was held {when}, and nobody has decided since: {record.why}"
+                yield Hold(HoldName(record.hold), why, standing=True), record
+
+    def settle(self, holds: Sequence[Hold], plan: Plan) -> None:
+        """Ask about each, if somebody can be asked; remember what was decided. Raises `HeldByGuard`."""
+        self._settle(holds, plan)
+        if self.request.dry_run:
+            return
+        now = self.context.clock()
+        passed = {hold.name for hold in holds if hold.name in FLEET}
+        states = {each.master.name: each.facts().state for each in plan.masters}
+        self.ledger.decide(
+            [
+                Decision(name, hold, now, at.files, at.bytes, at.damaged)
+                for hold in passed
+                for name, at in states.items()
+            ]
+        )
+        self.ledger.lift_holds(passed, at=now)
+        if not plan.missing:
+            self.ledger.lift_holds(FLEET - passed, at=now, drive_uuid=self.known.uuid)
+
+    def _settle(self, holds: Sequence[Hold], plan: Plan | None) -> None:
+        person = self.context.person
+        for hold in holds:
+            if hold.name in self.request.allowed or hold.name in self.passed or self.request.dry_run:
+                continue
+            if not person.decides or not person.decide(self._doubt(hold, holds, plan)):
+                break
+            self.passed.add(hold.name)
+        allowed = {*self.request.allowed, *self.passed}
+        self.report.held = tuple(hold for hold in holds if hold.name not in allowed)
+        if self.report.held and not self.report.sequence and _is_worth_remembering(self.report.held, self.request):
+            self._number()
+        enforce(holds, allowed, drive=self.known.name)
+
+    def _doubt(self, hold: Hold, holds: Sequence[Hold], plan: Plan | None) -> Doubt:
+        why = "; ".join(each.why for each in holds if each.name == hold.name)
+        examples = tuple(path for each in holds if each.name == hold.name for path in each.examples)
+        return Doubt(self.known.name, str(hold.name), why, examples, lambda: listing(hold.name, plan))
+
+    def _number(self) -> None:
+        """A run that is held before the drive was opened has its place in the ledger, too."""
+        begun = self.context.clock()
+        self.report.sequence = self.ledger.begin_run(
+            self.known.uuid, run_id=self.report.run_id, machine=self.context.machine, begun=begun
+        )
+
+
+def _is_worth_remembering(holds: Sequence[Hold], request: RunRequest) -> bool:
+    return not request.dry_run and any(hold.name is not HoldName.TOO_SOON for hold in holds)
+
+
+def grown_before(runs: Sequence[RunRecord], master: str) -> int:
+    """By how many bytes a copy of this master grew most in one run, on any drive, its first run left aside."""
+    counts = [each for run in runs for each in run.masters if each.master == master and each.files_unchanged]
+    return max((each.bytes_added - each.bytes_deleted for each in counts), default=0)
+
+
+def listing(name: str, plan: Plan | None) -> Iterator[str]:
+    """All that a hold is about: what would be deleted (directories as a whole), or written."""
+    for each in plan.masters if plan is not None else ():
+        changes = each.changes
+        lists = {
+            HoldName.MASS_DELETION: (("delete", changes.remove_first), ("delete", changes.remove_after)),
+            HoldName.MASS_CHANGE: (("write", changes.whole), ("write", changes.holes), ("write", changes.in_place)),
+            HoldName.GROWTH: (("write", changes.whole), ("write", changes.holes), ("write", changes.in_place)),
+        }
+        for verb, paths in lists.get(HoldName(name), ()):
+            yield from (f"{verb}  {shown(each.master.name)}/{shown(path)}" for path in paths)
+
+
+def remember(ledger: Ledger, holds: Collection[Hold], *, drive_uuid: str, run_id: str, at: datetime) -> None:
+    """What is about a master stands from now on, for every drive."""
+    own = [hold for hold in holds if hold.name in FLEET and not hold.standing]
+    reasons = {str(hold.name): "; ".join(each.why for each in own if each.name is hold.name) for hold in own}
+    ledger.stand_holds([HoldRecord(drive_uuid, run_id, name, why, at) for name, why in reasons.items()])
