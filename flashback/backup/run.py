@@ -26,6 +26,7 @@ from flashback.backup.plan import (
 )
 from flashback.backup.record import keep_catalogue, keep_configuration, write_line
 from flashback.backup.report import Report, RunRequest
+from flashback.backup.siblings import keep_siblings
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
@@ -166,6 +167,7 @@ class Run:
                 self._bring_up_to_date(drive, each)
         identity.keep(drive, machine=self.context.machine)
         keep_configuration(drive, self.config)
+        keep_siblings(self.context, self.ledger, drive)
         self._prove(drive)
 
     def _bring_up_to_date(self, drive: OpenDrive, plan: MasterPlan) -> None:
