@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 
 from flashback.backup.catalogue import forget
+from flashback.backup.changes import Spool
+from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
 from flashback.backup.plan import MasterPlan, Places, read_journal, state_of
+from flashback.catalogue.library import Library
 from flashback.config.values import Config
+from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
+from flashback.core.events import Note
+from flashback.core.text import stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
+from flashback.tools import btrfs
 
 
 def write_line(drive: OpenDrive, line: journal.Line) -> None:
@@ -83,3 +90,45 @@ def _in_the_way(plan: MasterPlan, doubtful: frozenset[bytes]) -> bool:
         return False
     cleared = (plan.changes.remove_first, plan.changes.apart, plan.changes.remove_after)
     return b"" in doubtful or any(path in doubtful for paths in cleared for path in paths)
+
+
+def distrust_history(drive: OpenDrive, plan: MasterPlan, context: Context) -> bool:
+    """Whether the copy is not as the last complete run left it. The catalogue then forgets that state, which is read
+    anew after the run. Raises `DriveGone`.
+    """
+    if not plan.incumbent.generation or plan.incumbent.completed is None:
+        return False
+    with layout.directory(drive.root, plan.master.name) as folder, layout.directory(folder, layout.CURRENT) as current:
+        if btrfs.subvolume(current).generation == plan.incumbent.generation:
+            return False
+    _history(drive, context).distrust(plan.master.name, stamp(plan.incumbent.completed))
+    return True
+
+
+def touched(plan: MasterPlan, doubtful: Collection[bytes]) -> Touched:
+    """What a run did to a copy: the places in its work lists and where it went wrong, with the directories around.
+
+    Nobody knows what is below something that could not be cleared out of the way; and where it is very much, the whole
+    is looked at instead.
+    """
+    changes, incumbent = plan.changes, plan.incumbent
+    before = stamp(incumbent.completed) if incumbent.complete and incumbent.completed else ""
+    if not before or changes.steps > MOST_LOOKED_AT or _in_the_way(plan, frozenset(doubtful)):
+        return Touched(before, None)
+    spools = [value for value in vars(changes).values() if isinstance(value, Spool)]
+    paths = {path for spool in spools for path in spool} | set(doubtful)
+    return Touched(before, frozenset(paths | {path.rpartition(b"/")[0] for path in paths}))
+
+
+def keep_history(drive: OpenDrive, plans: Sequence[MasterPlan], done: Mapping[str, Touched], context: Context) -> None:
+    """Bring the catalogue up to date, of other machines' masters on the drive too. Raises `DriveGone`."""
+    history = _history(drive, context)
+    for plan in plans:
+        history.keep(plan.master.name, plan.master.path, done.get(plan.master.name))
+    for master in masters_on(drive):
+        if master not in {plan.master.name for plan in plans}:
+            history.keep(master)
+
+
+def _history(drive: OpenDrive, context: Context) -> History:
+    return History(drive, Library(context.paths.catalogues), lambda line: context.tell(Note(line)))

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from flashback.backup.copy import CopyResult
 from flashback.backup.guard import Hold
+from flashback.backup.history import Touched
 from flashback.backup.pins import Name
 from flashback.backup.plan import Plan
 from flashback.core.events import UNREAD, Remark
@@ -40,6 +41,7 @@ class Report:
     copies: dict[str, CopyResult] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
     completed: dict[str, str] = field(default_factory=dict)
+    touched: dict[str, Touched] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
     scrub: ScrubReport | None = None
     sequence: int = 0

@@ -24,9 +24,15 @@ from flashback.backup.plan import (
     snapshots_of,
     space_for,
 )
-from flashback.backup.record import keep_catalogue, keep_configuration, write_line
+from flashback.backup.record import (
+    distrust_history,
+    keep_catalogue,
+    keep_configuration,
+    keep_history,
+    touched,
+    write_line,
+)
 from flashback.backup.report import Report, RunRequest
-from flashback.backup.siblings import keep_siblings
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
@@ -162,12 +168,13 @@ class Run:
                     drive, journal.Mark.UNCHANGED, name, unread=unread, facts=facts
                 )
                 if each.full:
+                    distrust_history(drive, each, self.context)
                     keep_catalogue(drive, each, self.places, doubtful=())
             else:
                 self._bring_up_to_date(drive, each)
         identity.keep(drive, machine=self.context.machine)
         keep_configuration(drive, self.config)
-        keep_siblings(self.context, self.ledger, drive)
+        keep_history(drive, plan.masters, self.report.touched, self.context)
         self._prove(drive)
 
     def _bring_up_to_date(self, drive: OpenDrive, plan: MasterPlan) -> None:
@@ -194,7 +201,9 @@ class Run:
             )
             self._prove(drive)
             self.report.completed[name] = completed
-            keep_catalogue(drive, plan, self.places, doubtful=[remark.path for remark in result.remarks])
+            doubtful = [remark.path for remark in result.remarks]
+            keep_catalogue(drive, plan, self.places, doubtful=doubtful)
+            self.report.touched[name] = touched(plan, doubtful)
 
     def _unread_in(self, master: str) -> int:
         return len([remark for remark in self.report.unread if remark.master == master])
@@ -209,7 +218,7 @@ class Run:
             if plan.snapshot is not None:
                 self.context.tell(StepBegun(Step.SNAPSHOT, plan.snapshot))
                 begun = time.monotonic()
-                self._remark_foreign_hand(plan, folder)
+                self._remark_foreign_hand(drive, plan)
                 target = place / layout.SNAPSHOTS / plan.snapshot
                 btrfs.snapshot(self.context.run, place / layout.CURRENT, target)
                 self.report.snapshots[plan.master.name] = plan.snapshot
@@ -218,10 +227,8 @@ class Run:
             names = layout.snapshot_names(snapshots)
         return place / layout.SNAPSHOTS / names[-1] if names else None
 
-    def _remark_foreign_hand(self, plan: MasterPlan, folder: int) -> None:
-        with layout.directory(folder, layout.CURRENT) as current:
-            generation = btrfs.subvolume(current).generation
-        if plan.incumbent.generation and generation != plan.incumbent.generation:
+    def _remark_foreign_hand(self, drive: OpenDrive, plan: MasterPlan) -> None:
+        if distrust_history(drive, plan, self.context):
             detail = (
                 f"the copy was changed by another hand since {plan.snapshot}; its snapshot holds it as it was found"
             )

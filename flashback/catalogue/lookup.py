@@ -119,7 +119,7 @@ class Lookup:
     # --- one path
 
     def versions(self, node: int, path: bytes | None = None) -> list[Held]:
-        """How a node was, in each tree and in the order of its states; states that are alike are one answer."""
+        """How a node was, in each tree and in the order of its states; neighbours that are alike are one answer."""
         path = self.path(node) if path is None else path
         found: list[Held] = []
         for tree, since, until, *how in self.index.rows(
@@ -130,8 +130,11 @@ class Lookup:
             states = tuple(
                 each for each in self._states[tree] if since <= each.number and (until is None or each.number < until)
             )
-            if states:
-                found.append(Held(_seen(path, how), states))
+            seen = _seen(path, how)
+            if states and found and found[-1].newest.tree.id == tree and found[-1].seen == seen:
+                found[-1] = Held(seen, found[-1].states + states)
+            elif states:
+                found.append(Held(seen, states))
         return sorted(found, key=lambda each: (each.states[0].tree.drive, each.states[0].tree.master, each.newest.name))
 
     def candidates(

@@ -122,9 +122,10 @@ class Shelf:
         first = streams[0] if streams else iter(())
         return first if changes is None else compose(first, changes)
 
-    def write(self, header: Header, entries: Iterable[Seen]) -> int:
-        """Make the file, whole, on the medium, or not at all; return how many entries it has. Raises `OSError`."""
-        return self._replace(header.name, lambda file: files.write(file, header, entries))
+    def write(self, header: Header, entries: Iterable[Seen]) -> Link:
+        """Make the file, whole, on the medium, or not at all. Raises `OSError`."""
+        self._replace(header.name, lambda file: files.write(file, header, entries))
+        return Link(header, os.stat(header.name, dir_fd=self.fd, follow_symlinks=False).st_size)
 
     def copy(self, other: Shelf, name: str) -> None:
         """Take a file over from another shelf once all of it was found to be right. `CatalogueBroken`, `OSError`."""
@@ -153,7 +154,7 @@ class Shelf:
         content = {"states": note.states, "current": note.current, "path": note.path}
         self._replace(NOTE, lambda file: file.write(json.dumps(content).encode("ascii")))
 
-    def _replace(self, name: str, fill: Callable[[IO[bytes]], int]) -> int:
+    def _replace(self, name: str, fill: Callable[[IO[bytes]], object]) -> None:
         temporary = f".{name}.new"
         self.remove(temporary)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -161,7 +162,7 @@ class Shelf:
         try:
             with open(fd, "wb") as file:
                 os.fchmod(fd, 0o600)
-                written = fill(file)
+                fill(file)
                 file.flush()
                 os.fsync(fd)
             os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
@@ -169,7 +170,6 @@ class Shelf:
             with suppress(OSError):
                 self.remove(temporary)
             raise
-        return written
 
     # --- letting go of states that are no more
 
@@ -181,18 +181,16 @@ class Shelf:
             self.remove(name)
         return tuple(kept)
 
-    def tidy(self, living: frozenset[str]) -> tuple[Link, ...]:
-        """Join what is between the `living` states; return the chain as it is then.
+    def tidy(self, links: Sequence[Link], living: frozenset[str]) -> tuple[Link, ...]:
+        """Join what is between the `living` states of the chain `links`; return it as it is then.
 
         A state that is gone is joined with the one after it. The first listing is large, and is made anew only when
         what is to be joined with it makes up for the writing; a state that is kept for that is in no answer.
         """
-        links = list(self.chain())
-        at = len(links) - 2
-        while at > 0:
-            if links[at].state not in living and links[at + 1].header.base:
+        links = list(links)
+        for at in range(len(links) - 2, 0, -1):
+            if links[at].state not in living:
                 links[at : at + 2] = [self._fused(links[at], links[at + 1])]
-            at -= 1
         if len(links) > 1 and links[0].state not in living and links[1].size * FOLD >= links[0].size:
             links[:2] = [self._fused(links[0], links[1])]
         return tuple(links)
@@ -204,6 +202,6 @@ class Shelf:
         header = replace(newer.header, base=older.header.base)
         with self.read(older.header.name) as one, self.read(newer.header.name) as two:
             joined = compose(one.entries, two.entries)
-            self.write(header, joined if header.base else listing(joined))
+            link = self.write(header, joined if header.base else listing(joined))
         self.remove(older.header.name)
-        return Link(header, os.stat(header.name, dir_fd=self.fd, follow_symlinks=False).st_size)
+        return link

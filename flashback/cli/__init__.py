@@ -9,7 +9,21 @@ import sys
 
 import typer
 
-from flashback.cli import config, doctor, drive, front, init, key, look, practice, restore, run, snapshots
+from flashback.cli import (
+    catalogue,
+    config,
+    doctor,
+    drive,
+    front,
+    init,
+    key,
+    look,
+    practice,
+    restore,
+    run,
+    search,
+    snapshots,
+)
 
 EPILOG = front.examples(
     ("flashback doctor", "is everything here that is needed?"),
@@ -48,7 +62,7 @@ def top(
     """Hold the options of the program itself."""
 
 
-for family in (init, run, restore, look, snapshots, drive, key, config, doctor, practice):
+for family in (init, run, restore, look, snapshots, search, catalogue, drive, key, config, doctor, practice):
     family.add_to(app)
 
 

@@ -75,6 +75,7 @@ COMPLETE: Final = {
     "scrub": "everything read back",
     "verify": "compared with the master",
     "restore": "restored",
+    "catalogue": "catalogue made anew",
 }
 """By `facts["action"]`."""
 

@@ -83,7 +83,7 @@ class World:
     def note(self, drive: str, master: str) -> None:
         names = tuple(sorted(self.states[drive, master]))
         with self.library.shelf(drive, master) as shelf:
-            shelf.tidy(frozenset(names))
+            shelf.tidy(shelf.chain(), frozenset(names))
             shelf.keep_note(Note(names, names[-1] if names else "", f"/home/{master}"))
 
 
