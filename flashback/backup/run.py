@@ -33,6 +33,7 @@ from flashback.backup.record import (
     write_line,
 )
 from flashback.backup.report import Report, RunRequest
+from flashback.backup.siblings import keep_siblings
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
@@ -174,6 +175,7 @@ class Run:
                 self._bring_up_to_date(drive, each)
         identity.keep(drive, machine=self.context.machine)
         keep_configuration(drive, self.config)
+        keep_siblings(self.context, self.ledger, drive)
         keep_history(drive, plan.masters, self.report.touched, self.context)
         self._prove(drive)
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flashback.cli import front
+from flashback.cli import front, header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from flashback.app import App
     from flashback.core.context import Context
@@ -71,6 +71,7 @@ def add_to(app: typer.Typer) -> None:
     family.command(epilog=front.examples(*CHANGE), short_help="Another passphrase for an old one.")(change)
     family.command(epilog=front.examples(*REMOVE), short_help="A key opens the drive no more.")(remove)
     family.command(epilog=front.examples(*RECOVERY), short_help="A new recovery key, for paper.")(recovery)
+    header.add_to(family)
     app.add_typer(family, name="key")
 
 
@@ -89,7 +90,7 @@ def list_slots(
 
         needs_root("flashback key list")
         with app.ledger() as ledger:
-            looked = look(app.context(lambda _event: None), ledger.drives(), drive, ask=_choice(app))
+            looked = look(app.context(lambda _event: None), ledger.drives(), drive, ask=header.choice(app))
         if json:
             front.say_json("keys", looked.as_json())
         else:
@@ -219,7 +220,7 @@ def _changed(
     given = Given(Terminal(front.say) if app.interactive else None, app.passphrase(), new, doomed, slot)
     with front.teller(app) as tell, app.ledger() as ledger:
         context = app.context((lambda _event: None) if app.settings.json else tell)
-        candidate = choose(context, ledger.drives(), wanted, ask=_choice(app), wait=False)
+        candidate = choose(context, ledger.drives(), wanted, ask=header.choice(app), wait=False)
         changed = deed(context, ledger, candidate, given)
         others = [each for each in ledger.drives() if each.uuid != candidate.known.uuid]
     if app.settings.json:
@@ -227,18 +228,6 @@ def _changed(
     else:
         front.say(changed_text(candidate.known, changed, others))
     return 0
-
-
-def _choice(app: App) -> Callable[[Sequence[str]], str] | None:
-    if not app.interactive:
-        return None
-
-    def ask(names: Sequence[str]) -> str:
-        from flashback.prepare.ask import Terminal
-
-        return Terminal(front.say).choose("Which drive?", names)
-
-    return ask
 
 
 def _read(app: App, source: str | None) -> Secret | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, UsageError
 from flashback.core.events import Note
+from flashback.drive.headerless import headerless
 from flashback.drive.recognise import Candidate, by_name, plugged_in, reappeared
 from flashback.rotation.values import KnownDrive, Standing
 from flashback.tools import udev
@@ -23,6 +24,8 @@ def choose(
     for lost in plugged_in(context.run, [drive for drive in known if drive.standing is Standing.LOST]):
         context.tell(Note(reappeared(lost.known)))
     here = _usable(context, known)
+    for gone in headerless(context.run, known) if not here else ():
+        context.tell(Note(f"{gone.sentence}. Do not erase it; the header can be put back: {gone.remedy}"))
     if not here and wait:
         return _wait(context, known)
     if not here:

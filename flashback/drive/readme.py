@@ -37,6 +37,6 @@ You need the passphrase or the recovery key of the drive. Type the commands as r
     umount /mnt/flashback
     cryptsetup close flashback
 
-The hidden folder .flashback holds what Flashback needs: the drive's journal (runs.jsonl) and the configuration of the
-last run (config/). You may read it; please do not change it.
+The hidden folder .flashback holds what Flashback needs: the drive's journal (runs.jsonl), the configuration of the last
+run (config/) and copies of the other drives' LUKS headers (headers/). You may read it; please do not change it.
 """

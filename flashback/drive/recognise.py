@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flashback.core.command import Runner
 from flashback.core.errors import DriveError, UsageError
 from flashback.core.text import shown
+from flashback.drive.headerless import headerless
 from flashback.rotation.values import KnownDrive, Standing
 from flashback.tools import block, cryptsetup
 
@@ -50,11 +51,19 @@ def by_name(run: Runner, known: Sequence[KnownDrive], wanted: str) -> Candidate:
     if drive is not None:
         volume = the_only(block.luks_volumes(run), drive.uuid)
         if volume is None:
-            raise DriveError(f"{drive.name} is not plugged in", hint=f"plug it in, then: flashback run {drive.name}")
+            raise absent(run, known, drive)
         return Candidate(drive, volume)
     if "/" in wanted:
         return on_device(run, known, wanted)
     raise unknown(known, wanted)
+
+
+def absent(run: Runner, known: Sequence[KnownDrive], drive: KnownDrive) -> DriveError:
+    """The error for a known drive that does not show itself."""
+    for each in headerless(run, known):
+        if each.known.uuid == drive.uuid:
+            return DriveError(each.sentence, hint=f"do not erase it; the header can be put back: {each.remedy}")
+    return DriveError(f"{drive.name} is not plugged in", hint=f"plug it in, then: flashback run {drive.name}")
 
 
 def known_by_name(known: Sequence[KnownDrive], wanted: str) -> KnownDrive:

@@ -9,6 +9,7 @@ from typing import Any
 from flashback.config.values import Config, Rotation
 from flashback.core.context import Context
 from flashback.core.text import age, number, rfc3339, shown
+from flashback.drive.headerless import Headerless, headerless
 from flashback.drive.recognise import reappeared
 from flashback.rotation.exposure import SLACK, Fleet
 from flashback.rotation.exposure import sentence as exposure_sentence
@@ -29,6 +30,7 @@ class Stock:
     snapshots: dict[str, SnapshotSpan]
     last_runs: dict[str, RunRecord]
     still_open: tuple[str, ...]
+    headerless: tuple[Headerless, ...] = ()
 
     def text(self, *, colour: bool, width: int | None = None) -> str:
         """For a person."""
@@ -68,6 +70,7 @@ class Stock:
             if words:
                 lines.append(f"{shown(each.drive.name)}: {'; '.join(words)}.")
         lines.extend(f"STILL OPEN: {name}. Put it away with: flashback close {name}" for name in self.still_open)
+        lines.extend(f"{each.sentence}. Put it back with: {each.remedy}" for each in self.headerless)
         return [*lines, ""] if lines else []
 
     def _last_run(self, line: DriveOutlook) -> list[str]:
@@ -113,6 +116,7 @@ class Stock:
             "state": line.state.value,
             "plugged_in": line.plugged,
             "open": drive.name in self.still_open,
+            "header_gone": drive.uuid in {each.known.uuid for each in self.headerless},
             "last_complete": None if line.last is None else rfc3339(line.last),
             "missing": list(line.missing),
             "size": space.size if space else drive.size,
@@ -144,4 +148,5 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         snapshots=ledger.snapshot_spans(),
         last_runs=runs,
         still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),
+        headerless=headerless(context.run, drives),
     )

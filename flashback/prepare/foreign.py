@@ -106,6 +106,7 @@ def _stranger(
         size=_size(context, volume),
         model=volume.model,
         serial=volume.serial,
+        partition_uuid=volume.partition_uuid,
     )
 
 

@@ -21,7 +21,7 @@ from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
 from flashback.drive import header, identity, layout
-from flashback.drive.kept import keep_header
+from flashback.drive.kept import keep_header, kept_file
 from flashback.drive.leftover import put_away_own
 from flashback.prepare.examine import Examined, examine
 from flashback.prepare.request import InitRequest
@@ -57,6 +57,8 @@ def prepare(context: Context, ledger: Ledger, request: InitRequest) -> KnownDriv
                 _give_back_unless_erased(context, ledger, erased)
             raise
         ledger.enrol(known)
+        if erased is not None:
+            kept_file(context, erased.uuid).unlink(missing_ok=True)  # nothing is left that it could open
     return known
 
 

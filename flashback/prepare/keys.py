@@ -155,7 +155,9 @@ class Work:
         """Have our token say which slots hold a recovery key. cryptsetup takes a slot out when it is removed."""
         metadata = cryptsetup.metadata(self.context.run, self.device)
         old = header.token_number(metadata)
-        cryptsetup.import_token(self.context.run, self.device, header.token_for(slots), replacing=old)
+        cryptsetup.import_token(self.context.run, self.device, header.token_for(slots))
+        if old is not None:
+            cryptsetup.remove_token(self.context.run, self.device, old)
 
 
 def slots_on(context: Context, place: str) -> tuple[Slot, ...]:

@@ -20,7 +20,7 @@ from flashback.core import sysfs
 from flashback.core.command import Command, CommandFailed, ProgramMissing, Runner
 from flashback.core.errors import DriveError, DriveGone, Missing
 
-COLUMNS: Final = "PATH,NAME,TYPE,SIZE,MODEL,SERIAL,TRAN,RM,HOTPLUG,RO,FSTYPE,LABEL,UUID,MOUNTPOINTS"
+COLUMNS: Final = "PATH,NAME,TYPE,SIZE,MODEL,SERIAL,TRAN,RM,HOTPLUG,RO,FSTYPE,LABEL,UUID,PARTUUID,PARTLABEL,MOUNTPOINTS"
 LUKS: Final = "crypto_LUKS"
 _BLKFLSBUF: Final = 0x1261  # linux/fs.h
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -46,6 +46,8 @@ class BlockDevice:
     fstype: str = ""
     label: str = ""
     uuid: str = ""
+    partition_uuid: str = ""
+    partition_label: str = ""
     parent: str | None = None
     mountpoints: tuple[str, ...] = ()
     children: tuple[BlockDevice, ...] = ()
@@ -70,6 +72,7 @@ class LuksVolume:
     transport: str
     read_only: bool
     diskseq: int
+    partition_uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ def _device(row: dict[str, Any], parent: str | None) -> BlockDevice:
         fstype=_text(row, "fstype"),
         label=_text(row, "label"),
         uuid=_text(row, "uuid"),
+        partition_uuid=_text(row, "partuuid").lower(),
+        partition_label=_text(row, "partlabel"),
         parent=parent,
         mountpoints=tuple(str(each) for each in mounted if each) if isinstance(mounted, list) else (),
         children=_listed(row.get("children"), path),
@@ -223,6 +228,7 @@ def _volume(device: BlockDevice, disk: BlockDevice, header: tuple[int, str, str]
         transport=disk.transport,
         read_only=device.read_only or disk.read_only,
         diskseq=_diskseq(disk.path),
+        partition_uuid=device.partition_uuid,
     )
 
 

@@ -124,17 +124,18 @@ def remove_slot(run: Runner, device: str, slot: int, *, staying: Secret) -> None
     _run(run, Command(argv, secret=staying), device, f"cannot lose its key slot {slot}")
 
 
-def import_token(run: Runner, device: str, token: str, *, replacing: int | None = None) -> None:
-    """Store `token`, a JSON object with at least `type` and `keyslots`, in the header. It is public.
-
-    `replacing` is the number of the token whose place it takes, in one step.
-    """
-    place = () if replacing is None else ("--token-id", str(replacing), "--token-replace")
+def import_token(run: Runner, device: str, token: str) -> None:
+    """Store `token`, a JSON object with at least `type` and `keyslots`, in the header. It is public."""
     with open(os.memfd_create("token"), "w+b") as stdin:
         stdin.write(token.encode())
         stdin.seek(0)
-        argv = ("cryptsetup", "token", "import", "--json-file=-", *place, device)
+        argv = ("cryptsetup", "token", "import", "--json-file=-", device)
         _run(run, Command(argv, stdin=stdin), device, "cannot be given its token")
+
+
+def remove_token(run: Runner, device: str, number: int) -> None:
+    """Take a token out of the header; the key slots that it names stay."""
+    _run(run, Command(("cryptsetup", "token", "remove", "--token-id", str(number), device)), device, "keeps a token")
 
 
 # --- the header

@@ -43,6 +43,7 @@ def flashback(tmp_path, monkeypatch):
     monkeypatch.setenv("FLASHBACK_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("FLASHBACK_RUNTIME", str(tmp_path / "run"))
     monkeypatch.setattr(block, "luks_volumes", lambda _run: ())
+    monkeypatch.setattr(block, "scan", lambda _run: ())
     monkeypatch.setattr(cryptsetup, "mappings_of", lambda _uuid: ())
 
     def flashback(line: str, stdin: bytes | None = None):

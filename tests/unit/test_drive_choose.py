@@ -35,6 +35,7 @@ def told() -> list:
 def pick(monkeypatch, tmp_path, told):
     def pick(known, volumes, wanted=None, *, ask=nobody, wait=False) -> Candidate:
         monkeypatch.setattr(block, "luks_volumes", lambda _run: tuple(volumes))
+        monkeypatch.setattr(block, "scan", lambda _run: ())
         return choose(a_context(tmp_path, told=told), known, wanted, ask=ask, wait=wait)
 
     return pick
@@ -84,6 +85,7 @@ def plugged_later(monkeypatch) -> None:
     def wait_for_luks(*, is_wanted):
         assert is_wanted() is None
         monkeypatch.setattr(block, "luks_volumes", lambda _run: (VOLUME,))
+        monkeypatch.setattr(block, "scan", lambda _run: ())
         return is_wanted()
 
     monkeypatch.setattr(udev, "wait_for_luks", wait_for_luks)

@@ -44,6 +44,7 @@ def plugged(monkeypatch) -> list[block.LuksVolume]:
     """What is plugged in: change the list."""
     volumes: list[block.LuksVolume] = []
     monkeypatch.setattr(block, "luks_volumes", lambda _run: tuple(volumes))
+    monkeypatch.setattr(block, "scan", lambda _run: ())
     monkeypatch.setattr(cryptsetup, "mappings_of", lambda _uuid: ())
     return volumes
 
@@ -327,7 +328,7 @@ def test_every_command_that_a_text_names_exists(file) -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "x = 'run `flashback key header`'",
+        "x = 'run `flashback key hoard`'",
         "x = f'flashback drive adpot {device}'",
         "x = f'flashback frobnicate {device}'",
         "x = f'flashback run {name} --srub'",

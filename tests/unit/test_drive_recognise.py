@@ -28,6 +28,7 @@ def plug(monkeypatch):
 
     def plug(*volumes: block.LuksVolume) -> Programs:
         monkeypatch.setattr(block, "luks_volumes", lambda _run: volumes)
+        monkeypatch.setattr(block, "scan", lambda _run: ())
         return Programs()
 
     return plug

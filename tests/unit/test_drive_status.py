@@ -30,6 +30,7 @@ def stock(monkeypatch, tmp_path, ledger):
     def stock(*, plugged=(), still_open=(), config=None) -> Stock:
         mapping = cryptsetup.OpenMapping("flashback-red", "/dev/dm-0", "/dev/sdx1")
         monkeypatch.setattr(block, "luks_volumes", lambda _run: plugged)
+        monkeypatch.setattr(block, "scan", lambda _run: ())
         monkeypatch.setattr(cryptsetup, "mappings_of", lambda uuid: (mapping,) if uuid in still_open else ())
         return take_stock(a_context(tmp_path), ledger, config)
 
