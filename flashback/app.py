@@ -78,6 +78,16 @@ def caller() -> int:
     return int(given) if os.geteuid() == 0 and given.isdecimal() else os.getuid()
 
 
+def own_command() -> str:
+    """The absolute path of the command that is running, as a unit can start it. Raises `Missing`."""
+    called = Path(os.path.realpath(sys.argv[0]))
+    beside = Path(sys.executable).parent / "flashback"
+    for found in (called, beside):
+        if found.name == "flashback" and found.is_file() and os.access(found, os.X_OK):
+            return str(found)
+    raise Missing("this Flashback has no path that a unit could start", hint="install Flashback, with pipx or pip")
+
+
 def likely_master() -> Path | None:
     """The Documents of the person at the keyboard (who came by way of sudo), else their home, if it is there."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or ""

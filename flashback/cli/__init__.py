@@ -23,6 +23,7 @@ from flashback.cli import (
     run,
     search,
     snapshots,
+    trigger,
 )
 
 EPILOG = front.examples(
@@ -62,7 +63,7 @@ def top(
     """Hold the options of the program itself."""
 
 
-for family in (init, run, restore, look, snapshots, search, catalogue, drive, key, config, doctor, practice):
+for family in (init, run, restore, look, snapshots, search, catalogue, drive, key, config, doctor, trigger, practice):
     family.add_to(app)
 
 

@@ -10,7 +10,9 @@ from flashback.cli import front
 
 if TYPE_CHECKING:
     from flashback.app import App
+    from flashback.core.command import Runner
     from flashback.core.errors import FlashbackError
+    from flashback.prepare.doctor import Finding
 
 MARKS = {"good": "✓", "note": "·", "missing": "✗"}
 
@@ -40,6 +42,7 @@ def doctor(
         from flashback.prepare.doctor import Verdict, examine_machine
 
         found = examine_machine(Programs(), app.paths, config_problem=lambda: _problem(app))
+        found += _plugging_in(Programs())
         missing = [each for each in found if each.verdict is Verdict.MISSING]
         if json:
             front.say_json("doctor", {"findings": [each.as_json() for each in found], "ready": not missing})
@@ -52,6 +55,17 @@ def doctor(
         return Exit.MISSING if missing else Exit.DONE
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
+
+
+def _plugging_in(run: Runner) -> list[Finding]:
+    from flashback.app import own_command
+    from flashback.core.errors import Missing
+    from flashback.trigger.state import findings
+
+    try:
+        return findings(run, own_command())
+    except Missing:  # a checkout that is not installed has nothing that a unit could start
+        return []
 
 
 def _problem(app: App) -> FlashbackError | None:

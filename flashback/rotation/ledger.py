@@ -19,6 +19,7 @@ from flashback.rotation import schema
 from flashback.rotation.condition import HeaderChanges, Health, Snapshots
 from flashback.rotation.decisions import Holds, Reminders
 from flashback.rotation.memory import Changes, Drives, Runs
+from flashback.rotation.plugs import Plugs
 from flashback.rotation.rows import Row
 from flashback.rotation.trouble import LedgerBroken, LedgerTooNew, LedgerUnwritable, broken, meaning
 
@@ -28,7 +29,7 @@ BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another process's transaction; ours last milliseconds."""
 
 
-class Ledger(Drives, Runs, Health, Snapshots, HeaderChanges, Holds, Reminders):
+class Ledger(Drives, Runs, Health, Snapshots, HeaderChanges, Holds, Reminders, Plugs):
     """Opened with `Ledger.open`; a context manager that closes it."""
 
     def __init__(self, file: Path, connection: sqlite3.Connection) -> None:

@@ -67,6 +67,12 @@ _SNAPSHOTS_AND_HOLDS: Final = (
         stood TEXT NOT NULL, lifted TEXT, PRIMARY KEY (run_id, hold))""",
 )
 
+_PLUGS: Final = (
+    """CREATE TABLE plugs (
+        drive_uuid TEXT NOT NULL, at TEXT NOT NULL, insertion TEXT NOT NULL, outcome TEXT NOT NULL,
+        until TEXT, agents INTEGER NOT NULL, PRIMARY KEY (drive_uuid, at))""",
+)
+
 _PIN_WISHES: Final = (
     """CREATE TABLE pin_wishes (
         drive_uuid TEXT NOT NULL, master TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
@@ -93,5 +99,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _PIN_WISHES,
     _KEYS,
     _DECISIONS,
+    _PLUGS,
 )
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

@@ -1,10 +1,12 @@
-"""Waiting for a drive to be plugged in (pyudev's one owner)."""
+"""udev: waiting for a drive to be plugged in (pyudev's one owner), and telling it to read its rules anew."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
+
+from flashback.core.command import Command, Runner
 
 T = TypeVar("T")
 TICK: Final = 3.0
@@ -39,3 +41,8 @@ def _events(tick: float) -> Callable[[], None]:
                 pass
 
     return wait
+
+
+def reload(run: Runner) -> None:
+    """Have udevd read its rules anew. Raises `CommandFailed` where none runs."""
+    run(Command(("udevadm", "control", "--reload"), timeout=30))

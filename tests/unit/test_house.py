@@ -43,6 +43,7 @@ DOORS = {
     "questionary": ("prepare/ask.py",),
     "prompt_toolkit": ("prepare/ask.py",),
     "pyudev": ("tools/udev.py",),
+    "jeepney": ("tools/dbus.py",),
     "yaml": ("config/",),
     "sqlite3": ("rotation/", "catalogue/index.py"),
     "rich": ("tell/",),
@@ -70,7 +71,7 @@ DOORS = {
 }
 """What leads outside, and the files (or, with a slash at the end, the rooms) that may use it."""
 
-SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn"}
+SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn", "jeepney"}
 """Packages whose import is felt at the start; never at the top of a file that `flashback --help` reads. (Typer, 60 ms, is
 what writes that help.)"""
 

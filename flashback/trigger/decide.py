@@ -1,0 +1,98 @@
+"""A drive was plugged in: what now? Pure; everything that matters is in `Seen`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from flashback.config.values import OnPlug
+from flashback.rotation.plugs import PlugOutcome, PlugRecord
+from flashback.rotation.values import KnownDrive, RunRecord, RunResult, Standing
+
+FRESH: Final = timedelta(minutes=15)
+"""A drive that was backed up within this time is not asked about: it was put back, or the machine was started anew."""
+
+
+class Act(StrEnum):
+    """`offer` and `warn` tell a person something; nothing is opened. `leave` is only logged."""
+
+    ASK = "ask"
+    RUN = "run"
+    LEAVE = "leave"
+    OFFER = "offer"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """`drive` is `None` where this machine does not know it. `insertion` names this plugging in, `agents` says whether
+    somebody's session can be asked, `last_run` is the newest of this drive, `last_plug` the newest question about it.
+    `quiet_for` is the configuration's `min_interval` between runs that nobody asked for.
+    """
+
+    drive: KnownDrive | None
+    default: OnPlug
+    now: datetime
+    insertion: str
+    quiet_for: timedelta = timedelta(hours=1)
+    agents: bool = False
+    last_run: RunRecord | None = None
+    last_plug: PlugRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and why, in words for the journal."""
+
+    act: Act
+    why: str
+
+
+def decide(seen: Seen) -> Decision:
+    """What is to be done about a drive with our label that was plugged in."""
+    drive = seen.drive
+    if drive is None:
+        return Decision(Act.OFFER, "this machine does not know it")
+    if drive.standing is Standing.LOST:
+        return Decision(Act.WARN, "it was marked lost")
+    if drive.standing is Standing.RETIRED:
+        return Decision(Act.WARN, "it was marked retired")
+    wish = drive.on_plug or seen.default
+    if wish is OnPlug.NEVER:
+        return Decision(Act.LEAVE, "on_plug is never")
+    if (fresh := _fresh(seen, max(FRESH, seen.quiet_for) if wish is OnPlug.ALWAYS else FRESH)) is not None:
+        return fresh
+    if (said := _said_already(seen)) is not None:
+        return said
+    return Decision(Act.RUN, "on_plug is always") if wish is OnPlug.ALWAYS else Decision(Act.ASK, "on_plug is ask")
+
+
+def _fresh(seen: Seen, within: timedelta) -> Decision | None:
+    run = seen.last_run
+    if run is None or run.ended is None or run.result not in {RunResult.COMPLETE, RunResult.NOTHING_TO_DO}:
+        return None
+    if timedelta(0) <= seen.now - run.ended < within:
+        return Decision(Act.LEAVE, "it was backed up a moment ago")
+    return None
+
+
+def _said_already(seen: Seen) -> Decision | None:
+    """One plug, one question: what was said to the last one holds until the drive is plugged in again."""
+    last = seen.last_plug
+    if last is None:
+        return None
+    if last.outcome is PlugOutcome.LATER and last.until is not None and seen.now < last.until <= seen.now + _LONGEST:
+        return Decision(Act.LEAVE, "it was put off until later")
+    if last.insertion != seen.insertion:
+        return None
+    if last.outcome is PlugOutcome.DECLINED:
+        return Decision(Act.LEAVE, "the answer was no, and it was not unplugged since")
+    if last.outcome is PlugOutcome.UNANSWERED and (last.agents or not seen.agents):
+        return Decision(Act.LEAVE, "nobody answered, and it was not unplugged since")
+    return None
+
+
+_LONGEST: Final = timedelta(days=2)
+"""Nobody puts off for longer: a moment further away was written with a wrong clock."""

@@ -1,0 +1,163 @@
+"""`enable` and `disable`: what has to change on this machine, as a plan; then the deed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from flashback.core.command import Runner
+from flashback.core.errors import FlashbackError, Missing, UsageError
+from flashback.core.text import shown
+from flashback.tools import systemctl, udev
+from flashback.trigger.pieces import MARK, PIECES, Piece, content
+
+_LARGEST: Final = 256 * 1024
+
+
+class Change(StrEnum):
+    """What becomes of a file."""
+
+    WRITE = "written"
+    UPDATE = "updated"
+    REMOVE = "removed"
+    NONE = "unchanged"
+
+
+class State(StrEnum):
+    """How a file of ours is."""
+
+    MISSING = "missing"
+    CURRENT = "current"
+    OLD = "old"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One file and what becomes of it; `text` is its new content."""
+
+    path: Path
+    change: Change
+    text: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts (docs/reference/json.md)."""
+        return {"path": str(self.path), "change": self.change.value, "content": self.text}
+
+
+def placed(path: Path, root: Path) -> Path:
+    """A place on the machine below another root directory (tests, packagers)."""
+    return root / path.relative_to("/")
+
+
+def look(piece: Piece, command: str, root: Path = Path("/")) -> State:
+    """Whether a file is there and is what `enable` would write. Raises `UsageError` for somebody else's file."""
+    there = _read(placed(piece.target, root))
+    if there is None:
+        return State.MISSING
+    linked = piece.link is None or os.path.lexists(placed(piece.link, root))
+    return State.CURRENT if there == content(piece, command) and linked else State.OLD
+
+
+def plan_enable(command: str, root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> tuple[Step, ...]:
+    """What `enable` changes. Raises `UsageError` where a file of another's stands in the way, `Missing`."""
+    changes = {State.MISSING: Change.WRITE, State.OLD: Change.UPDATE, State.CURRENT: Change.NONE}
+    return tuple(Step(piece.target, changes[look(piece, command, root)], content(piece, command)) for piece in pieces)
+
+
+def plan_disable(root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> tuple[Step, ...]:
+    """What `disable` removes, the rule first: whatever of ours is there, written by whichever installation."""
+    steps = []
+    for piece in reversed(pieces):
+        ours = _read(placed(piece.target, root)) is not None
+        linked = piece.link is not None and os.path.lexists(placed(piece.link, root))
+        steps.append(Step(piece.target, Change.REMOVE if ours or linked else Change.NONE))
+    return tuple(steps)
+
+
+def _read(path: Path) -> str | None:
+    """The text of a file of ours; `None` where there is none. Raises `UsageError` where it is somebody else's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise _foreign(path) from problem
+    try:
+        with open(descriptor, "rb") as file:
+            text = file.read(_LARGEST).decode("utf-8", "surrogateescape")
+    except OSError as problem:  # a directory, for instance
+        raise _foreign(path) from problem
+    if MARK not in text:
+        raise _foreign(path)
+    return text
+
+
+def _foreign(path: Path) -> UsageError:
+    return UsageError(
+        f"{shown(str(path))} was not made by Flashback", hint="look at it, and move it away; nothing was changed"
+    )
+
+
+def enable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> list[str]:
+    """Write what the plan says, and make udev and systemd see it. Returns what could not be made to take effect."""
+    links = {piece.target: piece.link for piece in pieces}
+    for step in steps:
+        target = placed(step.path, root)
+        if step.change is not Change.NONE:
+            _write(target, step.text)
+        link = links.get(step.path)
+        if link is not None and not os.path.lexists(placed(link, root)):
+            placed(link, root).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            placed(link, root).symlink_to(step.path)
+    return take_effect(run) if any(step.change is not Change.NONE for step in steps) else []
+
+
+def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> list[str]:
+    """Remove what the plan says. Returns what could not be made to take effect. May be called twice."""
+    links = {piece.target: piece.link for piece in pieces}
+    removed = [step for step in steps if step.change is Change.REMOVE]
+    for step in removed:
+        link = links.get(step.path)
+        for path in (placed(step.path, root), *([placed(link, root)] if link else [])):
+            path.unlink(missing_ok=True)
+        if link is not None:
+            with contextlib.suppress(OSError):  # others have their links there
+                placed(link, root).parent.rmdir()
+    return take_effect(run) if removed else []
+
+
+def _write(target: Path, text: str) -> None:
+    """The file whole or not at all, 0644 whatever the umask, on the disk before it is believed."""
+    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def take_effect(run: Runner) -> list[str]:
+    """Have udev and systemd read their files anew. Returns a sentence for each that could not be told."""
+    failed = []
+    for who, tell in (("systemd", systemctl.reload), ("udev", udev.reload)):
+        try:
+            tell(run)
+        except Missing as problem:
+            failed.append(f"{who} could not be told: {problem.what}")
+        except FlashbackError as problem:
+            failed.append(
+                f"{who} did not read its files anew: {problem.what}. It will at the next start of the machine"
+            )
+    return failed

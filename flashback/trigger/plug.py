@@ -1,0 +1,242 @@
+"""One drive, from the plug to "safe to remove": see which it is, decide, ask, back up, remember."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from flashback.backup.report import RunRequest
+from flashback.backup.service import back_up
+from flashback.config.values import Config
+from flashback.core.context import Context, NobodyDecides
+from flashback.core.errors import DriveError, DriveState, Exit, Locked
+from flashback.core.events import Event, Finished, Tell
+from flashback.core.locks import boot_id, locked
+from flashback.core.secret import Secret
+from flashback.core.text import age, shown
+from flashback.drive.recognise import Candidate, reappeared, the_only
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.plugs import PlugOutcome, PlugRecord
+from flashback.rotation.values import KnownDrive, RunRecord, Standing
+from flashback.tools import block
+from flashback.tools.dbus import Inhibitor
+from flashback.trigger.asking import Consent
+from flashback.trigger.decide import Act, Decision, Seen, decide
+from flashback.trigger.logged import NOTICE, WARNING, JournalTeller
+
+LABEL: Final = "flashback-"
+LATER: Final = timedelta(hours=1)
+"""How long "Later" is."""
+_TICK: Final = 0.5
+_SIGNALS: Final = 128
+"""Exit codes above it name a signal."""
+
+
+class Asker(Protocol):
+    """Whoever can be asked about this drive, wherever they sit."""
+
+    unanswered: bool
+    """Nobody answered the last question in time."""
+    declined: bool
+    """Somebody answered the last question with a no."""
+
+    @property
+    def agents(self) -> bool:
+        """Whether somebody's session is there to be asked."""
+        ...
+
+    def consent(self, said: str) -> Consent:
+        """Back up now? `said` tells about the last backup."""
+        ...
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:
+        """As `Person`."""
+        ...
+
+    def notice(self, kind: str, summary: str, body: str) -> None:
+        """Tell a person something that needs no answer."""
+        ...
+
+
+@dataclass(slots=True)
+class _Person(NobodyDecides):
+    """What the run asks; the machine is kept awake from the answer on. A hold is decided at a terminal, not here."""
+
+    asker: Asker
+    inhibitor: Inhibitor
+    name: str
+    known: Secret | None = None
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:
+        """See `Person`."""
+        given = self.asker.passphrase(question, attempt)
+        if given is not None:
+            self.inhibitor.take(f"{self.name} is being backed up to")
+        return given
+
+    @property
+    def known_passphrase(self) -> Secret | None:
+        """See `Person`."""
+        if self.known is not None:
+            self.inhibitor.take(f"{self.name} is being backed up to")
+        return self.known
+
+
+@dataclass(slots=True)
+class Plug:
+    """The work for one plugging in. `context.tell` reaches the journal and whoever watches."""
+
+    context: Context
+    config: Config
+    ledger: Ledger
+    asker: Asker
+    log: JournalTeller
+    known_passphrase: Secret | None = None
+
+    def execute(self, uuid: str) -> int:
+        """See, decide, ask, back up. Returns the exit code. Raises what nobody expected, and `DriveError` for twins."""
+        volume = the_only(block.luks_volumes(self.context.run), uuid)
+        if volume is None or not volume.label.startswith(LABEL):
+            self.log.entry(f"no drive of Flashback's with LUKS UUID {uuid} is plugged in", FLASHBACK_EVENT="gone")
+            return Exit.DONE
+        drive = self.ledger.drive(uuid)
+        self.log.fields |= {"FLASHBACK_DRIVE": drive.name} if drive else {}
+        seen = self._seen(drive, volume)
+        decision = decide(seen)
+        self.log.entry(
+            f"{drive.name if drive else shown(volume.path)} was plugged in: {decision.act.value} ({decision.why})",
+            priority=WARNING if decision.act is Act.WARN else NOTICE,
+            FLASHBACK_EVENT="plugged",
+            FLASHBACK_DECISION=decision.act.value,
+        )
+        if drive is None or decision.act in {Act.OFFER, Act.WARN}:
+            self._tell_about(drive, volume)
+        elif decision.act is not Act.LEAVE:
+            return self._ask_and_run(Candidate(drive, volume), seen, decision)
+        return Exit.DONE
+
+    def _seen(self, drive: KnownDrive | None, volume: block.LuksVolume) -> Seen:
+        runs = self.ledger.runs(drive.uuid, limit=1) if drive else ()
+        return Seen(
+            drive,
+            self.config.on_plug,
+            self.context.clock(),
+            f"{boot_id()}:{volume.diskseq or block.presence(volume.path).number}",
+            quiet_for=self.config.guards.min_interval,
+            agents=self.asker.agents,
+            last_run=runs[0] if runs else None,
+            last_plug=self.ledger.last_plug(drive.uuid) if drive else None,
+        )
+
+    def _tell_about(self, drive: KnownDrive | None, volume: block.LuksVolume) -> None:
+        """A drive that is not backed up to, but that somebody should know of."""
+        if drive is None:
+            summary = "A drive of Flashback's that this machine does not know"
+            body = f"It is left alone. To make it known here: sudo flashback drive adopt {shown(volume.path)}"
+        elif drive.standing is Standing.LOST:
+            summary, body = f"{drive.name} was marked lost, and is plugged in", reappeared(drive)
+        else:
+            summary = f"{drive.name} was marked retired, and is plugged in"
+            body = f"It is left alone. To use it again: flashback drive set {drive.name} standing=active"
+        self.log.entry(f"{summary}. {body}", priority=WARNING, FLASHBACK_EVENT="told")
+        self.asker.notice("warning" if drive else "offer", summary, body)
+
+    def _ask_and_run(self, candidate: Candidate, seen: Seen, decision: Decision) -> int:
+        drive = candidate.known
+        record = PlugRecord(drive.uuid, seen.now, seen.insertion, PlugOutcome.ASKED, agents=seen.agents)
+        self.ledger.record_plug(record)
+        outcome = PlugOutcome.UNPLUGGED
+        code: int = Exit.DONE
+        try:
+            consent = (
+                self.asker.consent(last_backup(seen.last_run, seen.now)) if decision.act is Act.ASK else Consent.NOW
+            )
+            outcome = _outcome(consent)
+            if consent is Consent.NOW:
+                outcome = PlugOutcome.UNPLUGGED
+                presence = block.presence(candidate.volume.path)
+                code = self._run(candidate, unattended=decision.act is Act.RUN)
+                outcome = self._answer() if block.still_there(presence) else PlugOutcome.UNPLUGGED
+        finally:
+            until = seen.now + LATER if outcome is PlugOutcome.LATER else None
+            agents = seen.agents or self.asker.agents
+            with self.context.signals.held():
+                self.ledger.record_plug(replace(record, outcome=outcome, until=until, agents=agents))
+                self._log_outcome(drive, outcome)
+        return code
+
+    def _answer(self) -> PlugOutcome:
+        if self.asker.unanswered:
+            return PlugOutcome.UNANSWERED
+        return PlugOutcome.DECLINED if self.asker.declined else PlugOutcome.ANSWERED
+
+    def _log_outcome(self, drive: KnownDrive, outcome: PlugOutcome) -> None:
+        words = {
+            PlugOutcome.LATER: "put off; asked again in an hour if it is still plugged in",
+            PlugOutcome.DECLINED: "not wanted; not backed up",
+            PlugOutcome.UNANSWERED: "nobody answered; not backed up",
+        }
+        if outcome in words:
+            fields = {"FLASHBACK_EVENT": "answer", "FLASHBACK_ANSWER": outcome.value}
+            self.log.entry(f"{drive.name}: {words[outcome]}", priority=NOTICE, **fields)
+
+    def _run(self, candidate: Candidate, *, unattended: bool) -> int:
+        inhibitor = Inhibitor()
+        person = _Person(self.asker, inhibitor, candidate.known.name, self.known_passphrase)
+        try:
+            self._wait_for_others(candidate)
+            return back_up(
+                self.context.with_person(person), self.config, self.ledger, candidate, RunRequest(unattended=unattended)
+            )
+        finally:
+            inhibitor.release()
+
+    def _wait_for_others(self, candidate: Candidate) -> None:
+        """Until no other run is at work: two drives plugged in together are backed up to one after the other."""
+        told = False
+        while True:
+            try:
+                with locked(self.context.paths.locks / "run.lock", purpose=f"wait for {candidate.known.name}"):
+                    return
+            except Locked as busy:
+                if not told:
+                    self.log.entry(f"{candidate.known.name} waits: {busy.what}", FLASHBACK_EVENT="waiting")
+                    told = True
+            if not block.still_there(block.presence(candidate.volume.path)):
+                raise DriveError(f"{candidate.known.name} was unplugged before it was its turn")
+            time.sleep(_TICK)
+
+
+def unplugged_said(tell: Tell, drive: KnownDrive) -> Tell:
+    """`tell`, but the end of a run whose drive was pulled says so: the signal by which we learn it is not the cause."""
+
+    def told(event: Event) -> None:
+        if isinstance(event, Finished) and event.drive_state is DriveState.GONE and event.exit_code > _SIGNALS:
+            following = f"plug {drive.name} in again; it carries on by itself."
+            error = {
+                **(event.error or {}),
+                "what": f"{drive.name} was unplugged before it was finished",
+                "next": following,
+            }
+            event = replace(event, error=error, next_step=following)
+        tell(event)
+
+    return told
+
+
+def _outcome(consent: Consent) -> PlugOutcome:
+    return {
+        Consent.NOW: PlugOutcome.ANSWERED,
+        Consent.LATER: PlugOutcome.LATER,
+        Consent.NO: PlugOutcome.DECLINED,
+        Consent.NOBODY: PlugOutcome.UNANSWERED,
+    }[consent]
+
+
+def last_backup(run: RunRecord | None, now: datetime) -> str:
+    """One sentence about the last run, for the question."""
+    if run is None or run.ended is None:
+        return "No backup was finished on it yet."
+    return f"The last run ended {age(run.ended, now)}: {run.result.value if run.result else 'not finished'}."

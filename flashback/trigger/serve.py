@@ -1,0 +1,35 @@
+"""What the unit for one plugging in does: wire the journal and those who are asked, and do the work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from flashback.config.values import Config
+from flashback.core.context import Context
+from flashback.core.errors import UsageError
+from flashback.core.events import Tell
+from flashback.core.text import shown
+from flashback.rotation.ledger import Ledger
+from flashback.tools.journald import Journal
+from flashback.trigger.asking import Console
+from flashback.trigger.logged import JournalTeller
+from flashback.trigger.plug import Plug
+
+UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""As LUKS2 writes it; what udev made of a device's own words is not more than a claim."""
+
+
+def serve(
+    context_for: Callable[[Tell], Context], config: Callable[[], Config], ledger: Callable[[], Ledger], uuid: str
+) -> int:
+    """Do everything for the drive with this LUKS UUID; return the exit code. Raises `UsageError`, `ConfigError`."""
+    if UUID.fullmatch(uuid) is None:
+        raise UsageError(f"{shown(uuid)} is not the UUID of a LUKS volume")
+    log = JournalTeller(Journal(), {"FLASHBACK_UUID": uuid})
+    context = context_for(log)
+    with ledger() as memory:
+        drive = memory.drive(uuid)
+        asker = Console(context.run, uuid, drive.name if drive else uuid)
+        return Plug(context, config(), memory, asker, log).execute(uuid)

@@ -1,0 +1,55 @@
+"""What `doctor` says of plugging in: are the rule and the units there, current, active?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flashback.core.command import Runner
+from flashback.core.errors import FlashbackError
+from flashback.prepare.doctor import Finding, Verdict
+from flashback.tools import systemctl
+from flashback.trigger.installation import State, look
+from flashback.trigger.pieces import PIECES, changeable_by
+
+_ENABLE = "sudo flashback enable"
+
+
+def findings(run: Runner, command: str, root: Path = Path("/")) -> list[Finding]:
+    """One finding for all of it. `command` is this installation's; nothing is changed."""
+    try:
+        states = {piece: look(piece, command, root) for piece in PIECES}
+    except FlashbackError as problem:
+        return [Finding("plugging in", Verdict.MISSING, problem.what, problem.hint)]
+    there = [piece for piece, state in states.items() if state is not State.MISSING]
+    if not there:
+        return [Finding("plugging in", Verdict.NOTE, "a drive that is plugged in starts nothing", _ENABLE)]
+    if len(there) < len(PIECES):
+        gone = next(str(piece.target) for piece, state in states.items() if state is State.MISSING)
+        return [Finding("plugging in", Verdict.MISSING, f"{gone} is gone", _ENABLE)]
+    if old := [str(piece.target) for piece, state in states.items() if state is State.OLD]:
+        return [Finding("plugging in", Verdict.MISSING, f"{old[0]} is not what this installation writes", _ENABLE)]
+    return [_active(run), *_weak(command)]
+
+
+def _active(run: Runner) -> Finding:
+    """Whether systemd knows it; it may not have read the file since it was written."""
+    if not systemctl.is_running():
+        return Finding("plugging in", Verdict.NOTE, "enabled, but systemd is not running here")
+    unit = "flashback-plug@doctor.service"
+    if systemctl.property_of(run, unit, "LoadState") != "loaded":
+        return Finding(
+            "plugging in", Verdict.MISSING, "enabled, but systemd has not read it", "sudo systemctl daemon-reload"
+        )
+    if systemctl.property_of(run, unit, "NeedDaemonReload") == "yes":
+        return Finding(
+            "plugging in", Verdict.MISSING, "systemd knows an older state of it", "sudo systemctl daemon-reload"
+        )
+    return Finding("plugging in", Verdict.GOOD, "enabled: a drive that is plugged in asks for its backup")
+
+
+def _weak(command: str) -> list[Finding]:
+    weak = sorted(set(changeable_by(command)))
+    if not weak:
+        return []
+    detail = f"runs as root, but others can change {weak[0]}"
+    return [Finding("plugging in: program", Verdict.NOTE, detail, "install Flashback as root (pipx install --global)")]

@@ -1,0 +1,208 @@
+"""`enable` and `disable`: files for this installation, whole or not at all, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from flashback.core.command import Command, CommandFailed, Result
+from flashback.core.errors import UsageError
+from flashback.prepare.doctor import Verdict
+from flashback.tools import systemctl
+from flashback.trigger import installation, state
+from flashback.trigger.installation import Change, State, look, plan_disable, plan_enable
+from flashback.trigger.pieces import MARK, PIECES, changeable_by, content
+
+COMMAND = "/opt/venv/bin/flashback"
+TOP = Path(__file__).resolve().parents[2]
+
+
+class Runner:
+    """Remembers; answers `systemctl show` from a table."""
+
+    def __init__(self, **shown: str) -> None:
+        self.ran: list[tuple[str, ...]] = []
+        self.shown = {"LoadState": "loaded", "NeedDaemonReload": "no", **shown}
+        self.fails: set[str] = set()
+
+    def __call__(self, command: Command) -> Result:
+        self.ran.append(command.argv)
+        if command.argv[0] in self.fails:
+            raise CommandFailed(Result(command, 1, b"", b"it is not running"))
+        said = self.shown.get(command.argv[3], "") if command.argv[1] == "show" else ""
+        return Result(command, 0, said.encode())
+
+
+@pytest.fixture(autouse=True)
+def _systemd(monkeypatch) -> None:
+    monkeypatch.setattr(systemctl, "is_running", lambda: True)
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    """An empty machine."""
+    return tmp_path
+
+
+def tree(root: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(root)): os.readlink(path) if path.is_symlink() else path.read_text("utf-8")
+        for path in sorted(root.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def enabled(root: Path, command: str = COMMAND) -> Runner:
+    run = Runner()
+    assert installation.enable(run, plan_enable(command, root), root) == []
+    return run
+
+
+def test_every_file_names_the_command_of_this_installation(root) -> None:
+    enabled(root)
+    assert any(COMMAND in text for text in tree(root).values())
+    assert not any("/usr/bin/flashback" in text for text in tree(root).values())
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.source)
+def test_the_files_of_the_source_tree_are_ready_for_packagers(piece) -> None:
+    assert content(piece, "/usr/bin/flashback") == (TOP / piece.source).read_text("utf-8")
+    assert MARK in content(piece, COMMAND)
+
+
+def test_udev_and_systemd_are_told_once(root) -> None:
+    assert enabled(root).ran == [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
+
+
+def test_a_second_enable_changes_nothing_and_says_so(root) -> None:
+    enabled(root)
+    before = tree(root)
+    assert {step.change for step in plan_enable(COMMAND, root)} == {Change.NONE}
+    assert enabled(root).ran == []
+    assert tree(root) == before
+
+
+def test_another_installation_takes_over(root) -> None:
+    enabled(root)
+    steps = plan_enable("/usr/local/bin/flashback", root)
+    assert Change.UPDATE in {step.change for step in steps}
+    enabled(root, "/usr/local/bin/flashback")
+    assert not any(COMMAND in text for text in tree(root).values())
+
+
+def test_disable_leaves_nothing_behind(root) -> None:
+    enabled(root, "/some/other/flashback")
+    run = Runner()
+    assert installation.disable(run, plan_disable(root), root) == []
+    assert tree(root) == {}
+    assert run.ran == [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
+
+
+def test_a_second_disable_does_nothing(root) -> None:
+    assert {step.change for step in plan_disable(root)} == {Change.NONE}
+    run = Runner()
+    assert installation.disable(run, plan_disable(root), root) == []
+    assert run.ran == []
+
+
+def test_the_files_can_be_read_by_all_and_written_by_root_only(root) -> None:
+    before = os.umask(0o077)
+    try:
+        enabled(root)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE((root / name).lstat().st_mode) for name in tree(root) if not (root / name).is_symlink()} == {
+        0o644
+    }
+
+
+@pytest.mark.parametrize("foreign", ["text", "link", "directory"])
+@pytest.mark.parametrize("plan", [lambda root: plan_enable(COMMAND, root), plan_disable], ids=["enable", "disable"])
+def test_somebody_elses_file_is_neither_replaced_nor_removed(root, foreign, plan) -> None:
+    path = root / PIECES[0].target.relative_to("/")
+    path.parent.mkdir(parents=True)
+    match foreign:
+        case "text":
+            path.write_text("[Unit]\n", "utf-8")
+        case "link":
+            path.symlink_to("/dev/null")
+        case "directory":
+            path.mkdir()
+    with pytest.raises(UsageError, match="not made by Flashback"):
+        plan(root)
+    assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["/opt/my venv/bin/flashback", "/opt/%h/flashback", "/opt/$HOME/flashback", "flashback", "/a\n/flashback"],
+)
+def test_a_command_that_a_unit_would_read_otherwise_is_refused(command) -> None:
+    with pytest.raises(UsageError):
+        plan_enable(command)
+
+
+def test_a_udev_that_does_not_run_is_told_and_no_failure(root) -> None:
+    run = Runner()
+    run.fails.add("udevadm")
+    (said,) = installation.enable(run, plan_enable(COMMAND, root), root)
+    assert said.startswith("udev did not read")
+
+
+def test_what_others_can_change_is_found(root) -> None:
+    command = root / "flashback"
+    command.touch()
+    os.chmod(command, 0o666)
+    assert str(command) in set(changeable_by(str(command)))
+
+
+# --- doctor
+
+
+def finding(root: Path, run: Runner | None = None):
+    return state.findings(run or Runner(), COMMAND, root)[0]
+
+
+def test_doctor_says_that_nothing_is_enabled(root) -> None:
+    assert finding(root).verdict is Verdict.NOTE
+    assert finding(root).remedy == "sudo flashback enable"
+
+
+@pytest.fixture
+def _program(monkeypatch) -> None:
+    monkeypatch.setattr(state, "changeable_by", lambda _command: [])
+
+
+@pytest.mark.usefixtures("_program")
+def test_doctor_says_that_it_is_enabled(root) -> None:
+    enabled(root)
+    assert [each.verdict for each in state.findings(Runner(), COMMAND, root)] == [Verdict.GOOD]
+
+
+def test_doctor_sees_a_missing_file(root) -> None:
+    enabled(root)
+    (root / PIECES[-1].target.relative_to("/")).unlink()
+    assert finding(root).verdict is Verdict.MISSING
+
+
+def test_doctor_sees_what_another_installation_wrote(root) -> None:
+    enabled(root, "/elsewhere/flashback")
+    assert "not what this installation writes" in finding(root).detail
+    assert State.OLD in {look(piece, COMMAND, root) for piece in PIECES}
+
+
+@pytest.mark.parametrize("shown", [{"LoadState": "not-found"}, {"NeedDaemonReload": "yes"}])
+def test_doctor_sees_that_systemd_has_not_read_it(root, shown) -> None:
+    enabled(root)
+    assert finding(root, Runner(**shown)).remedy == "sudo systemctl daemon-reload"
+
+
+@pytest.mark.usefixtures("_program")
+def test_doctor_sees_a_foreign_file(root) -> None:
+    path = root / PIECES[0].target.relative_to("/")
+    path.parent.mkdir(parents=True)
+    path.write_text("[Unit]\n", "utf-8")
+    assert finding(root).verdict is Verdict.MISSING
