@@ -1,4 +1,4 @@
-"""Looking, with the drives in the safe: `flashback status`."""
+"""Looking, with the drives in the safe: `flashback status` and `flashback remind`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ STATUS_EPILOG = front.examples(
 )
 
 
+REMIND_EPILOG = front.examples(
+    ("sudo flashback remind", "say which drives are due; what was said before is not said again at once"),
+    ("sudo flashback remind --json | jq -r .reminders[].what", "for a timer that shows notices"),
+)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
     app.command(epilog=STATUS_EPILOG, short_help="The rotation at a glance; which drive next.")(status)
+    app.command(epilog=REMIND_EPILOG, short_help="Say what is due, if it was not said already.")(remind)
 
 
 def status(
@@ -45,6 +52,35 @@ def status(
         else:
             front.say(stock.text(colour=wants_colour(), width=front.width()))
         return Exit.OVERDUE if check and stock.outlook.late else Exit.DONE
+
+    front.enter(work, config=config, state=state, json=json, verbose=verbose)
+
+
+def remind(
+    json: front.Json = False,
+    verbose: front.Verbose = False,
+    config: front.Config = None,
+    state: front.State = None,
+) -> None:
+    """Say which drives are due or overdue and which holds stand: once, then at most once per `rotation.due_after`."""
+
+    def work(app: App) -> int:
+        from flashback.config.values import Rotation
+        from flashback.drive.status import take_stock
+        from flashback.rotation.reminders import reminders
+
+        settings = _config(app)
+        every = (settings.rotation if settings is not None else Rotation()).due_after
+        with app.ledger() as ledger:
+            stock = take_stock(app.context(lambda _event: None), ledger, settings)
+            found = reminders(stock.outlook, stock.holds, ledger.reminded(), every=every, now=stock.now)
+            if json:
+                front.say_json("reminders", {"reminders": [each.as_json() for each in found]})
+            else:
+                front.say("\n".join(f"{each.what}. Next: {each.next_step}." for each in found) or "Nothing to say.")
+            for each in found:
+                ledger.remind(each.about, each.state, at=stock.now)
+        return 0
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
 

@@ -19,10 +19,10 @@ def choose(
     context: Context, known: Sequence[KnownDrive], wanted: str | None, *, ask: Choose | None, wait: bool
 ) -> Candidate:
     """The drive to work on. `ask` is `None` where nobody can be asked. Raises `DriveError`, `UsageError`."""
-    if wanted is not None:
-        return by_name(context.run, known, wanted)
-    for lost in plugged_in(context.run, [drive for drive in known if drive.standing is Standing.LOST]):
-        context.tell(Note(reappeared(lost.known)))
+    chosen = by_name(context.run, known, wanted) if wanted is not None else None
+    _say_who_reappeared(context, known, chosen)
+    if chosen is not None:
+        return chosen
     here = _usable(context, known)
     for gone in headerless(context.run, known) if not here else ():
         context.tell(Note(f"{gone.sentence}. Do not erase it; the header can be put back: {gone.remedy}"))
@@ -39,6 +39,15 @@ def choose(
         )
     answer = ask(names)
     return next(candidate for candidate in here if candidate.known.name == answer)
+
+
+def _say_who_reappeared(context: Context, known: Sequence[KnownDrive], chosen: Candidate | None) -> None:
+    """Lost and retired drives that are plugged in are told first; of the chosen one the refusal says it."""
+    gone = [drive for drive in known if drive.standing is not Standing.ACTIVE]
+    if chosen is not None:
+        gone = [drive for drive in gone if drive.uuid != chosen.known.uuid]
+    for each in plugged_in(context.run, gone) if gone else ():
+        context.tell(Note(reappeared(each.known)))
 
 
 def _usable(context: Context, known: Sequence[KnownDrive]) -> tuple[Candidate, ...]:

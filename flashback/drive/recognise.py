@@ -163,7 +163,12 @@ def check_identity(candidate: Candidate) -> None:
 
 
 def reappeared(known: KnownDrive) -> str:
-    """What is said before anything else when a drive that was marked lost is plugged in."""
+    """What is said before anything else when a drive that was marked lost, or retired, is plugged in."""
+    if known.standing is Standing.RETIRED:
+        return (
+            f"{known.name} was retired, and is plugged in here. It is left alone; if it is to be used again: "
+            f"flashback drive set {known.name} standing=active"
+        )
     return (
         f"{known.name} was marked lost, and is plugged in here. Somebody may have had it in hand. It is left alone; "
         f"if it is to be used again: flashback drive set {known.name} standing=active"

@@ -15,7 +15,8 @@ from flashback.rotation.exposure import SLACK, Fleet
 from flashback.rotation.exposure import sentence as exposure_sentence
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.outlook import DriveOutlook, Outlook, State, outlook
-from flashback.rotation.values import RunRecord, SnapshotSpan, SpaceRecord
+from flashback.rotation.reminders import decision, standing
+from flashback.rotation.values import HoldRecord, RunRecord, SnapshotSpan, SpaceRecord
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
 
@@ -31,17 +32,26 @@ class Stock:
     last_runs: dict[str, RunRecord]
     still_open: tuple[str, ...]
     headerless: tuple[Headerless, ...] = ()
+    holds: tuple[HoldRecord, ...] = ()
 
     def text(self, *, colour: bool, width: int | None = None) -> str:
         """For a person."""
         if not self.outlook.drives:
             return "No drive is known here yet. Prepare one: sudo flashback init /dev/sdX (`lsblk` shows which it is)."
         table = status_table([self._row(each) for each in self.outlook.drives], self.now, colour=colour, width=width)
-        first = [f"{line}\n" for line in self._reappeared()]
+        first = [f"{line}\n" for line in (*self._holds(), *self._reappeared())]
         return "\n".join([*first, table.rstrip(), "", *self._details(), *self._advice()]).rstrip()
 
+    def _holds(self) -> list[str]:
+        """The first thing to be said: until somebody decides, no drive is run without a person."""
+        names = {each.drive.uuid: each.drive.name for each in self.outlook.drives}
+        drives = [(hold, names.get(hold.drive_uuid, hold.drive_uuid)) for hold in self.holds]
+        lines = [f"HELD: {standing(hold, name, self.now)}.\n  Next: {decision(hold, name)}." for hold, name in drives]
+        return [*lines, "Until then no drive is run without a person."] if lines else []
+
     def _reappeared(self) -> list[str]:
-        return [reappeared(each.drive) for each in self.outlook.drives if each.plugged and each.state is State.LOST]
+        here = [each for each in self.outlook.drives if each.plugged and each.state in {State.LOST, State.RETIRED}]
+        return [reappeared(each.drive) for each in here]
 
     def _row(self, line: DriveOutlook) -> StatusRow:
         space = self.spaces.get(line.drive.uuid)
@@ -95,6 +105,15 @@ class Stock:
         return {
             "now": rfc3339(self.now),
             "drives": [self._drive_json(each) for each in self.outlook.drives],
+            "holds": [
+                {
+                    "name": hold.hold,
+                    "drive": next((e.drive.name for e in self.outlook.drives if e.drive.uuid == hold.drive_uuid), None),
+                    "why": hold.why,
+                    "since": rfc3339(hold.stood),
+                }
+                for hold in self.holds
+            ],
             "next": None if advice is None else {"drive": advice.drive.name, "why": advice.why},
             "exposure": [
                 {
@@ -149,4 +168,5 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         last_runs=runs,
         still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),
         headerless=headerless(context.run, drives),
+        holds=ledger.standing_holds(),
     )

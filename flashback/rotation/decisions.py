@@ -52,15 +52,13 @@ class Holds(Tables):
 
 
 class Reminders(Tables):
-    """Which drives people were reminded of."""
+    """What people were reminded of."""
 
     def reminded(self) -> dict[str, tuple[str, datetime]]:
-        """For each drive the state that the last reminder spoke of, and when that was."""
-        found = self._rows("SELECT * FROM reminders")
-        return {row["drive_uuid"]: (row["state"], rows.read(row["at"])) for row in found}
+        """By what it was about (a drive's UUID, a hold): the state that the last reminder spoke of, and when."""
+        return {row["about"]: (row["state"], rows.read(row["at"])) for row in self._rows("SELECT * FROM reminders")}
 
-    def remind(self, drive_uuid: str, state: str, *, at: datetime) -> None:
+    def remind(self, about: str, state: str, *, at: datetime) -> None:
         """Remember that somebody was reminded."""
         with self._writing():
-            row = {"drive_uuid": drive_uuid, "state": state, "at": rows.written(at)}
-            self._put("reminders", row, "REPLACE")
+            self._put("reminders", {"about": about, "state": state, "at": rows.written(at)}, "REPLACE")

@@ -89,7 +89,7 @@ _DECISIONS: Final = (
     """CREATE TABLE decisions (
         master TEXT NOT NULL, hold TEXT NOT NULL, at TEXT NOT NULL, files INTEGER NOT NULL,
         bytes INTEGER NOT NULL, damaged INTEGER NOT NULL, PRIMARY KEY (master, hold))""",
-    "CREATE TABLE reminders (drive_uuid TEXT PRIMARY KEY, state TEXT NOT NULL, at TEXT NOT NULL)",
+    "CREATE TABLE reminders (about TEXT PRIMARY KEY, state TEXT NOT NULL, at TEXT NOT NULL)",
 )
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (

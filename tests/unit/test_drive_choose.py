@@ -118,3 +118,11 @@ def test_with_no_drive_known_there_is_nothing_to_wait_for(pick) -> None:
 def test_a_drive_that_is_there_already_is_not_waited_for(pick, told) -> None:
     pick(BOTH, [VOLUME], wait=True)
     assert told == []
+
+
+@pytest.mark.parametrize("wanted", [None, "green"])
+@pytest.mark.parametrize("standing", [Standing.LOST, Standing.RETIRED])
+def test_a_lost_or_retired_drive_that_is_plugged_in_is_told_first(pick, told, standing, wanted) -> None:
+    pick([replace(RED, standing=standing), GREEN], [VOLUME, GREEN_VOLUME], wanted)
+    (note,) = told
+    assert note.text.startswith(f"red was {'marked lost' if standing is Standing.LOST else 'retired'}")

@@ -11,7 +11,15 @@ import pytest
 from flashback.config.values import Config, Master
 from flashback.drive.status import Stock, take_stock
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import MasterCounts, RunRecord, RunResult, SnapshotRecord, SpaceRecord
+from flashback.rotation.values import (
+    HoldRecord,
+    MasterCounts,
+    RunRecord,
+    RunResult,
+    SnapshotRecord,
+    SpaceRecord,
+    Standing,
+)
 from flashback.tools import block, cryptsetup
 from tests.unit.drives import GREEN, OTHER, RED, UUID, VOLUME, a_context
 
@@ -133,3 +141,24 @@ def test_a_run_of_another_drive_is_not_taken_for_this_ones(stock, ledger) -> Non
     ledger.enrol(GREEN)
     ran(ledger, uuid=OTHER)
     assert (row(stock(), "red")["last_result"], row(stock(), "green")["last_result"]) == (None, "complete")
+
+
+def test_a_hold_that_stands_is_said_before_everything_else(stock, ledger) -> None:
+    ledger.enrol(RED)
+    ledger.stand_holds([HoldRecord(UUID, "run", "mass-deletion", "40 files would be deleted", BEGUN)])
+    text = stock().text(colour=False)
+    assert text.startswith("HELD: red was held 24 hours ago by the guard mass-deletion: 40 files would be deleted.")
+    assert "flashback run red --allow mass-deletion" in text.splitlines()[1]
+    assert stock().as_json()["holds"] == [
+        {"name": "mass-deletion", "drive": "red", "why": "40 files would be deleted", "since": "2026-01-01T03:04:05Z"}
+    ]
+
+
+@pytest.mark.parametrize("standing", [Standing.LOST, Standing.RETIRED])
+def test_a_lost_or_retired_drive_that_is_plugged_in_is_said_first(stock, ledger, standing) -> None:
+    ledger.enrol(replace(RED, standing=standing))
+    assert (
+        stock(plugged=(VOLUME,))
+        .text(colour=False)
+        .startswith(f"red was {'marked lost' if standing is Standing.LOST else 'retired'}")
+    )
