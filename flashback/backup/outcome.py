@@ -54,6 +54,7 @@ def facts(
         "ended": rfc3339(ended),
         "seconds": round(report.seconds, 1),
         "masters": _masters(report, dry_run=dry_run),
+        "pruned": [f"{each.master}/{each.name}" for each in report.pruned],
         "bytes_copied": sum(copied.bytes_copied for copied in report.copies.values()),
         "bytes_written": session.bytes_written,
         "sync_seconds": round(report.sync_seconds, 1),

@@ -13,7 +13,7 @@ from flashback.rotation.ledger import Ledger
 
 Name = tuple[str, str]
 """Master and name of a snapshot."""
-Write = Callable[[journal.Mark, Name], None]
+Write = Callable[[journal.Mark, str, str], None]
 
 
 def effective(on_drive: Iterable[Name], wishes: Mapping[Name, bool]) -> frozenset[Name]:
@@ -41,10 +41,10 @@ def settle(ledger: Ledger, uuid: str, lines: Iterable[journal.Line], write: Writ
     on_drive, wishes = journal.pins(lines), ledger.pin_wishes(uuid)
     pins = effective(on_drive, wishes)
     told = dict(wishes)
-    for name, pinned in untold(on_drive, wishes).items():
+    for (master, name), pinned in untold(on_drive, wishes).items():
         try:
-            write(journal.Mark.PINNED if pinned else journal.Mark.UNPINNED, name)
+            write(journal.Mark.PINNED if pinned else journal.Mark.UNPINNED, master, name)
         except NoSpace:
-            told.pop(name)
+            told.pop((master, name))
     ledger.settle_pins(uuid, pins, told)
     return pins

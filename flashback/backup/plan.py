@@ -9,7 +9,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from flashback.backup.guard import MasterFacts, worth_inspecting
 from flashback.backup.inspect import Inspection, inspect
 from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master
+from flashback.backup.room import Room
 from flashback.backup.tally import Counts, Tally
 from flashback.backup.walk import walk_incumbent
 from flashback.catalogue.frames import CatalogueBroken
@@ -104,6 +105,7 @@ class Plan:
     missing: tuple[Master, ...]
     scrub: str | None
     space: btrfs.Space
+    room: Room = field(default_factory=Room)
 
     @property
     def is_empty(self) -> bool:
@@ -127,6 +129,8 @@ class Plan:
             "drive": drive,
             "masters": {each.master.name: each.as_json() for each in self.masters},
             "largest": sorted(largest, key=lambda directory: -int(directory["bytes"]))[:10],
+            "prune": [f"{each.master}/{each.name}" for each in self.room.goes],
+            "snapshots": [each.as_json() for each in self.room.goes],
             "scrub": self.scrub is not None,
             "space": {"size": self.space.size, "free": self.space.free_estimate, "needed": self.needed},
         }

@@ -6,11 +6,12 @@ import errno
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Final
 
 from flashback.backup.catalogue import forget
 from flashback.backup.changes import Spool
 from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
-from flashback.backup.plan import MasterPlan, Places, read_journal, state_of
+from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, state_of
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
 from flashback.core.context import Context
@@ -20,6 +21,9 @@ from flashback.core.text import stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
+
+ROOM_FOR_BALLAST: Final = 4
+"""The ballast is laid anew when so many times its length is free."""
 
 
 def write_line(drive: OpenDrive, line: journal.Line) -> None:
@@ -67,6 +71,25 @@ def _write_configuration(drive: OpenDrive, config: Config) -> None:
             content = file.read_bytes() if file.is_file() else b""
             if content and layout.read_text(folder, file.name) != content:
                 layout.write_text(folder, file.name, content)
+
+
+def ballast_missing(drive: OpenDrive) -> int:
+    """Bytes of the ballast that are to be laid anew. Raises `OSError`."""
+    with layout.directory(drive.root, layout.OURS) as ours:
+        return max(0, layout.ballast_for(drive.known.size) - layout.ballast(ours))
+
+
+def keep_ballast(drive: OpenDrive) -> None:
+    """Lay the ballast anew where it was given up and there is room again. Raises `DriveGone`, `OSError`."""
+    length = layout.ballast_for(drive.known.size)
+    if not ballast_missing(drive) or space_for(drive).free_estimate < length * ROOM_FOR_BALLAST:
+        return
+    try:
+        with layout.directory(drive.root, layout.OURS) as ours:
+            layout.write_ballast(ours, length)
+    except OSError as problem:
+        if problem.errno != errno.ENOSPC:
+            raise
 
 
 def keep_catalogue(drive: OpenDrive, plan: MasterPlan, places: Places, *, doubtful: Collection[bytes]) -> None:

@@ -13,6 +13,7 @@ from flashback.backup.guard import Hold
 from flashback.backup.history import Touched
 from flashback.backup.pins import Name
 from flashback.backup.plan import Plan
+from flashback.backup.room import Goes
 from flashback.core.events import UNREAD, Remark
 from flashback.drive import journal
 from flashback.health.scrub import ScrubReport
@@ -38,6 +39,7 @@ class Report:
     """What came of a run, as far as it got; filled step by step, so that it is true after any ending."""
 
     plan: Plan | None = None
+    pruned: list[Goes] = field(default_factory=list)
     copies: dict[str, CopyResult] = field(default_factory=dict)
     snapshots: dict[str, str] = field(default_factory=dict)
     completed: dict[str, str] = field(default_factory=dict)

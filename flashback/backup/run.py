@@ -24,8 +24,10 @@ from flashback.backup.plan import (
     snapshots_of,
     space_for,
 )
+from flashback.backup.prune import Pruning, refuse_hopeless, with_room
 from flashback.backup.record import (
     distrust_history,
+    keep_ballast,
     keep_catalogue,
     keep_configuration,
     keep_history,
@@ -36,7 +38,7 @@ from flashback.backup.report import Report, RunRequest
 from flashback.backup.siblings import keep_siblings
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
-from flashback.core.errors import NoSpace, NotFinished
+from flashback.core.errors import NotFinished
 from flashback.core.events import Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
@@ -46,10 +48,6 @@ from flashback.health.scrub import scrub
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.rows import scrub_facts
 from flashback.tools import btrfs
-
-COMPRESSION_HOPED_FOR = 2
-"""A plan that needs more than so many times the free space is refused before the first byte; less may yet fit, since
-what is written is compressed."""
 
 
 class Run:
@@ -80,7 +78,7 @@ class Run:
             self.watch.settle(holds, plan)
             if self.request.dry_run:
                 return
-            self._refuse_hopeless(plan)
+            refuse_hopeless(plan, self.known.name)
             self._act(drive, plan)
             if plan.scrub is not None:
                 self.report.scrub = scrub(self.context, drive)
@@ -107,7 +105,14 @@ class Run:
             since=self.known.enrolled,
             now=now,
         )
-        plan = self.report.plan = Plan(plans, self.missing, due, space_for(drive))
+        plan = self.report.plan = with_room(
+            drive,
+            Plan(plans, self.missing, due, space_for(drive)),
+            keep=self.config.keep,
+            lines=lines,
+            pins=self.report.pins,
+            now=now,
+        )
         files = sum(each.changes.files_to_copy for each in plans)
         detail = f"{number(files, 'file')} to copy, {size(plan.needed)}" if files else "nothing to copy"
         self.context.tell(StepDone(Step.PLAN, time.monotonic() - begun, detail))
@@ -146,20 +151,14 @@ class Run:
             self._remark(remark)
         return plan
 
-    def _refuse_hopeless(self, plan: Plan) -> None:
-        if plan.needed > plan.space.free_estimate * COMPRESSION_HOPED_FOR:
-            raise NoSpace(
-                f"{self.known.name} has {size(plan.space.free_estimate)} free, and {size(plan.needed)} are to be "
-                "copied; nothing was written",
-                hint="exclude something, or use a larger drive; "
-                f"`flashback run {self.known.name} --dry-run` names the largest directories",
-            )
-
     # --- act, prove
 
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
-        note = partial(self._note_pin, drive)
-        self.report.pins = pins.settle(self.ledger, self.known.uuid, self.report.journal, note)
+        write = partial(self._note_snapshot, drive)
+        self._pruning = Pruning(self.context, drive, write, further=plan.room.further)
+        self.report.pruned = self._pruning.removed
+        self._pruning.remove(plan.room.goes)
+        pins.settle(self.ledger, self.known.uuid, self.report.journal, write)
         for each in plan.masters:
             if each.changes.is_empty and each.incumbent.complete:
                 facts = {**self._begun_facts(), **each.changes.totals(), "full": each.full}
@@ -183,15 +182,16 @@ class Run:
         name = plan.master.name
         with ExitStack() as opened:
             prove_destination(drive)
-            folder = opened.enter_context(layout.made_directory(drive.root, name, 0o755))
+            made = partial(layout.made_directory, drive.root, name, 0o755)
+            folder = self._pruning.roomy(lambda: opened.enter_context(made()))
             place = drive.mount_point / name
             self._note(drive, journal.Mark.BEGUN, name, facts=self._begun_facts())
             newest = self._take_snapshot(drive, plan, folder, place)
             self._note(drive, journal.Mark.COPYING, name)
             if not _exists(folder, layout.CURRENT):
-                btrfs.create_subvolume(self.context.run, place / layout.CURRENT)
+                self._pruning.roomy(lambda: btrfs.create_subvolume(self.context.run, place / layout.CURRENT))
             current = opened.enter_context(layout.directory(folder, layout.CURRENT))
-            result = self._copy(drive, plan, current, place / layout.CURRENT, newest)
+            result = self._pruning.roomy(lambda: self._copy(drive, plan, current, place / layout.CURRENT, newest))
             self._prove_copy(drive)
             completed = self._note(
                 drive,
@@ -216,13 +216,15 @@ class Run:
 
     def _take_snapshot(self, drive: OpenDrive, plan: MasterPlan, folder: int, place: Path) -> Path | None:
         """Keep the incumbent under its name, if it is worth it; return the newest snapshot there is."""
-        with layout.made_directory(folder, layout.SNAPSHOTS) as snapshots:
+        with ExitStack() as opened:
+            made = partial(layout.made_directory, folder, layout.SNAPSHOTS)
+            snapshots = self._pruning.roomy(lambda: opened.enter_context(made()))
             if plan.snapshot is not None:
                 self.context.tell(StepBegun(Step.SNAPSHOT, plan.snapshot))
                 begun = time.monotonic()
                 self._remark_foreign_hand(drive, plan)
                 target = place / layout.SNAPSHOTS / plan.snapshot
-                btrfs.snapshot(self.context.run, place / layout.CURRENT, target)
+                self._pruning.roomy(lambda: btrfs.snapshot(self.context.run, place / layout.CURRENT, target))
                 self.report.snapshots[plan.master.name] = plan.snapshot
                 self._note(drive, journal.Mark.SNAPSHOT, plan.master.name, snapshot=plan.snapshot)
                 self.context.tell(StepDone(Step.SNAPSHOT, time.monotonic() - begun, plan.snapshot))
@@ -269,6 +271,7 @@ class Run:
 
     def _look_back(self, drive: OpenDrive) -> None:
         """What the ledger is to remember while the drive is in the safe."""
+        keep_ballast(drive)
         self.report.space_after = space_for(drive)
         self.report.snapshots_after = [
             (master.name, name, moment)
@@ -279,12 +282,14 @@ class Run:
 
     # --- small things
 
-    def _note_pin(self, drive: OpenDrive, mark: journal.Mark, snapshot: pins.Name) -> None:
-        self._note(drive, mark, snapshot[0], snapshot=snapshot[1])
-
     def _note(self, drive: OpenDrive, mark: journal.Mark, master: str = "", **more: Any) -> str:  # noqa: ANN401
         """Write one line of the journal; return the moment it bears."""
-        line = journal.Line(
+        line = self._line(mark, master, **more)
+        self._pruning.roomy(lambda: write_line(drive, line))
+        return line.at
+
+    def _line(self, mark: journal.Mark, master: str, **more: Any) -> journal.Line:  # noqa: ANN401
+        return journal.Line(
             sequence=self.report.sequence,
             run=self.report.run_id,
             at=rfc3339(self.context.clock()),
@@ -293,8 +298,10 @@ class Run:
             master=master,
             **more,
         )
-        write_line(drive, line)
-        return line.at
+
+    def _note_snapshot(self, drive: OpenDrive, mark: journal.Mark, master: str, name: str, **more: Any) -> None:  # noqa: ANN401
+        """The same about one snapshot, without making room for it."""
+        write_line(drive, self._line(mark, master, snapshot=name, **more))
 
     def _remark(self, remark: Remark) -> None:
         self.report.remarks.append(remark)

@@ -18,6 +18,7 @@ class Step(StrEnum):
     FORMAT = "format"
     OPEN = "open"
     PLAN = "plan"
+    PRUNE = "prune"
     SNAPSHOT = "snapshot"
     COPY = "copy"
     DELETE = "delete"

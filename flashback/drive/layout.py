@@ -26,6 +26,9 @@ MARKER: Final = "drive.yaml"
 CONFIG_COPY: Final = "config"
 HEADERS: Final = "headers"
 BALLAST: Final = "ballast"
+BALLAST_SHARE: Final = 1000
+BALLAST_MOST: Final = 16 * 1024 * 1024
+"""A full Btrfs cannot take two bytes more; the ballast is what may be given up so that the journal can be written."""
 FORMAT_VERSION: Final = 1
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -120,6 +123,19 @@ def write_text(parent: int, name: str, content: bytes, mode: int = 0o600) -> Non
     os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
 
 
+def ballast_for(size: int) -> int:
+    """How much is set aside on a drive of this size."""
+    return min(BALLAST_MOST, size // BALLAST_SHARE)
+
+
+def ballast(parent: int) -> int:
+    """How much is set aside now; 0 where it was given up."""
+    try:
+        return os.stat(BALLAST, dir_fd=parent, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
+
+
 def write_ballast(parent: int, length: int) -> None:
     """Set `length` bytes aside, as random as can be so that compression does not make them vanish."""
     write_text(parent, BALLAST, os.urandom(length))
@@ -149,12 +165,13 @@ def append_line_even_when_full(parent: int, name: str, line: bytes) -> None:
     try:
         append_line(parent, name, line)
     except OSError as problem:
-        if problem.errno != errno.ENOSPC or not _give_up_ballast(parent):
+        if problem.errno != errno.ENOSPC or not give_up_ballast(parent):
             raise
         append_line(parent, name, line)
 
 
-def _give_up_ballast(parent: int) -> bool:
+def give_up_ballast(parent: int) -> bool:
+    """Make the last room on a full drive; false when it was made before."""
     try:
         os.unlink(BALLAST, dir_fd=parent)
     except FileNotFoundError:

@@ -32,9 +32,6 @@ from flashback.tools import block, btrfs, cryptsetup, mount, partition
 LABEL: Final = "Backup"
 RECOVERY_SLOT: Final = 1
 """The second key slot, which a fresh header has free."""
-BALLAST_SHARE: Final = 1000
-BALLAST_MOST: Final = 16 * 1024 * 1024
-"""A full Btrfs cannot take two bytes more; the ballast is what may be given up so that the journal can be written."""
 
 
 def prepare(context: Context, ledger: Ledger, request: InitRequest) -> KnownDrive:
@@ -179,7 +176,7 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
 def _write_identity(context: Context, known: KnownDrive, root: int) -> None:
     with layout.made_directory(root, layout.OURS) as ours:
         identity.write(root, ours, known, created=rfc3339(known.enrolled), machine=context.machine)
-        layout.write_ballast(ours, min(BALLAST_MOST, known.size // BALLAST_SHARE))
+        layout.write_ballast(ours, layout.ballast_for(known.size))
         for folder in (layout.CONFIG_COPY, layout.HEADERS):
             with layout.made_directory(ours, folder):
                 pass

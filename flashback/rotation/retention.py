@@ -142,9 +142,12 @@ def prune_order(decision: Decision, *, only_here: Collection[str] = ()) -> tuple
     last copy of something in the whole rotation: they go after all those whose content exists elsewhere.
     """
     candidates = [*decision.prune, *(each for each in decision.keep if each.value is not Value.FLOOR)]
-    return tuple(
-        sorted(candidates, key=lambda each: (each.snapshot.name in only_here, each.value, _order(each.snapshot)))
-    )
+    return tuple(sorted(candidates, key=lambda each: rank(each, only_here=each.snapshot.name in only_here)))
+
+
+def rank(verdict: Verdict, *, only_here: bool) -> tuple[bool, Value, tuple[int, datetime, str]]:
+    """What `prune_order` goes by, for those who put the snapshots of several masters in one order."""
+    return (only_here, verdict.value, _order(verdict.snapshot))
 
 
 def _has_rules(keep: Keep) -> bool:

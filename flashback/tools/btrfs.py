@@ -61,7 +61,10 @@ class Subvolume:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Bytes. `free_estimate` is what df says; with little `unallocated` the metadata can be full long before."""
+    """Bytes. `free_estimate` is what df says; with little `unallocated` the metadata can be full long before.
+
+    `metadata_*` count one copy; `reserved` of it is the kernel's own, for deleting on a full drive.
+    """
 
     size: int
     free_estimate: int
@@ -70,6 +73,7 @@ class Space:
     data_used: int
     metadata_total: int
     metadata_used: int
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +131,6 @@ def snapshot(run: Runner, source: Path, target: Path) -> None:
         raise DriveError(f"the snapshot {target.name} cannot be made: there is something of that name already")
     argv = ("btrfs", "subvolume", "snapshot", "-r", str(source), str(target))
     _run(run, argv, f"the snapshot {target.name} cannot be made")
-
-
-def delete_subvolume(run: Runner, path: Path) -> None:
-    """Delete it and commit that. Its space comes back later, see `wait_deleted`. Raises `DriveError`."""
-    _run(run, ("btrfs", "subvolume", "delete", "-c", str(path)), f"the subvolume {path.name} cannot be deleted")
-
-
-def wait_deleted(run: Runner, mount: Path) -> None:
-    """Wait until the space of deleted subvolumes is free again. Raises `DriveError`."""
-    _run(run, ("btrfs", "subvolume", "sync", str(mount)), "waiting for deleted subvolumes failed")
 
 
 def _run(run: Runner, argv: tuple[str, ...], what: str) -> None:
@@ -239,6 +233,7 @@ def space(mount: Path, fsid: str) -> Space:
             data_used=_of(home, "data", "bytes_used"),
             metadata_total=_of(home, "metadata", "total_bytes"),
             metadata_used=_of(home, "metadata", "bytes_used"),
+            reserved=_number(home / "allocation/global_rsv_size"),
         )
     except OSError as problem:
         raise DriveGone(f"the space of the drive cannot be read: {problem.strerror}") from problem

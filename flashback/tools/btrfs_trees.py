@@ -35,7 +35,7 @@ _ITEM: Final = struct.Struct("<QBQII")
 _KEY: Final = struct.Struct("<QBQ")
 _CHUNK: Final = struct.Struct("<QQQQIIIHH")
 _STRIPE: Final = struct.Struct("<QQ16s")
-_EXTENT: Final = struct.Struct("<BQQ")
+_EXTENT: Final = struct.Struct("<Q4xBQQ")
 _EXTENT_DATA, _ROOT_ITEM, _CHUNK_ITEM = 108, 132, 228
 _FS_TREE, _FIRST_FREE, _LAST_FREE = 5, 256, 2**64 - 256
 _SEVERAL_DEVICES: Final = 0x3D8
@@ -49,6 +49,28 @@ class Freed:
 
     data: int
     metadata: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One `Freed` for each that was asked about. What was looked at takes `stored` bytes and is `plain` bytes long."""
+
+    freed: tuple[Freed, ...]
+    stored: int
+    plain: int
+
+    @property
+    def ratio(self) -> float | None:
+        """How much compression leaves, `None` where no data was looked at."""
+        return self.stored / self.plain if self.plain else None
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Running sums over the data that is looked at."""
+
+    stored: int = 0
+    plain: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +149,7 @@ class _Trees:
             yield block
 
 
-def freed(device: str, order: Sequence[int], *, watch: Callable[[], None] = lambda: None) -> tuple[Freed, ...]:
+def freed(device: str, order: Sequence[int], *, watch: Callable[[], None] = lambda: None) -> Measured:
     """What the deletion of these subvolumes (by number), one after the other, frees each time.
 
     The file system must have been synced, and nobody may write to it meanwhile. The sum of the first n is what these n
@@ -141,8 +163,8 @@ def freed(device: str, order: Sequence[int], *, watch: Callable[[], None] = lamb
     return found
 
 
-def _freed(trees: _Trees, places: Mapping[int, int], root: tuple[int, int, int], count: int) -> tuple[Freed, ...]:
-    data, metadata = [0] * count, [0] * count
+def _freed(trees: _Trees, places: Mapping[int, int], root: tuple[int, int, int], count: int) -> Measured:
+    data, metadata, seen = [0] * count, [0] * count, _Seen()
     levels: list[dict[int, _Block]] = [{} for _ in range(_HIGHEST)]
     for number, logical, level, generation in _subvolumes(trees, root):
         _claim(levels[level], logical, places.get(number, KEPT), generation)
@@ -153,9 +175,9 @@ def _freed(trees: _Trees, places: Mapping[int, int], root: tuple[int, int, int],
                 _claim(levels[level - 1], child, owner, generation)
     for each in (block for level in levels for block in level.values() if block.owner != KEPT):
         metadata[each.owner] += trees.node
-    for owner, length in _extents(trees, levels[0]):
+    for owner, length in _extents(trees, levels[0], seen):
         data[owner] += length
-    return tuple(map(Freed, data, metadata))
+    return Measured(tuple(map(Freed, data, metadata)), seen.stored, seen.plain)
 
 
 def _claim(level: dict[int, _Block], logical: int, owner: int, generation: int) -> None:
@@ -164,27 +186,29 @@ def _claim(level: dict[int, _Block], logical: int, owner: int, generation: int) 
         level[logical] = _Block(owner, generation)
 
 
-def _extents(trees: _Trees, leaves: Mapping[int, _Block]) -> Iterable[tuple[int, int]]:
+def _extents(trees: _Trees, leaves: Mapping[int, _Block], seen: _Seen) -> Iterable[tuple[int, int]]:
     """Last owner and length of each extent that comes free: first what those name that go, then less what stays."""
     going = {logical: block for logical, block in leaves.items() if block.owner != KEPT}
     found: dict[int, tuple[int, int]] = {}
     for logical, block in trees.blocks(going, 0):
         owner = leaves[logical].owner
-        for place, length in _extents_in(block):
+        for place, length in _extents_in(block, seen):
             found[place] = max(found.get(place, (0, 0)), (owner, length))
-    if found:
+    if found or not seen.plain:
         staying = {logical: block for logical, block in leaves.items() if block.owner == KEPT}
         for _logical, block in trees.blocks(staying, 0):
-            for place, _length in _extents_in(block):
+            for place, _length in _extents_in(block, seen):
                 found.pop(place, None)
     return found.values()
 
 
-def _extents_in(leaf: bytes) -> Iterator[tuple[int, int]]:
+def _extents_in(leaf: bytes, seen: _Seen) -> Iterator[tuple[int, int]]:
     for _number, kind, _offset, at, size in _items(leaf):
         if kind == _EXTENT_DATA and size >= 53:  # shorter ones hold their data in the tree
-            how, place, length = _EXTENT.unpack_from(leaf, _HEADER + at + 20)
+            plain, how, place, length = _EXTENT.unpack_from(leaf, _HEADER + at + 8)
             if how and place:  # an address of 0 is a hole
+                seen.stored += length
+                seen.plain += plain
                 yield place, length
 
 

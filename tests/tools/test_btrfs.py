@@ -93,20 +93,6 @@ def test_a_snapshot_cannot_be_written_to(btrfs_image: Path, programs: Programs) 
         (btrfs_image / "s1/f").touch()
 
 
-def test_a_deleted_subvolume_is_gone_and_its_space_free(btrfs_image: Path, programs: Programs) -> None:
-    btrfs.create_subvolume(programs, btrfs_image / "old")
-    btrfs.delete_subvolume(programs, btrfs_image / "old")
-    btrfs.wait_deleted(programs, btrfs_image)
-    assert not (btrfs_image / "old").exists()
-    assert run("btrfs", "subvolume", "list", "-d", btrfs_image) == ""
-
-
-def test_deleting_what_is_no_subvolume_is_an_error(btrfs_image: Path, programs: Programs) -> None:
-    (btrfs_image / "folder").mkdir()
-    with pytest.raises(DriveError, match="the subvolume folder cannot be deleted"):
-        btrfs.delete_subvolume(programs, btrfs_image / "folder")
-
-
 def test_uuid_counters_and_space_are_those_of_the_file_system(btrfs_image: Path) -> None:
     with opened(btrfs_image) as fd:
         fsid = btrfs.filesystem_uuid(fd)

@@ -67,10 +67,10 @@ class Drive:
         self.lines = list(lines)
         self.full = False
 
-    def write(self, mark: journal.Mark, name: pins.Name) -> None:
+    def write(self, mark: journal.Mark, master: str, name: str) -> None:
         if self.full:
             raise NoSpace("full")
-        self.lines.append(line(mark, name[1], name[0]))
+        self.lines.append(line(mark, name, master))
 
     def plug_in(self, ledger: Ledger) -> frozenset[pins.Name]:
         return pins.settle(ledger, RED.uuid, self.lines, self.write)
@@ -139,6 +139,6 @@ def test_the_last_word_counts_whatever_came_in_between(tmp_path_factory, words) 
                 said[name] = what == "pin"
             drive.plug_in(here)
             if what == "elsewhere":
-                drive.write(PINNED, ("m", name))
+                drive.write(PINNED, "m", name)
                 said[name] = True
         assert drive.plug_in(here) == {("m", name) for name, pinned in said.items() if pinned}

@@ -19,6 +19,8 @@ def sys_btrfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / FSID
     (home / "devinfo/1").mkdir(parents=True)
     (home / "devinfo/1/error_stats").write_text("write_errs 3\nread_errs 0\n")
+    (home / "allocation").mkdir()
+    (home / "allocation/global_rsv_size").write_text("7\n")
     (home / "devices/dm-0").mkdir(parents=True)
     (home / "devices/dm-0/size").write_text("2048\n")
     for kind, disk, total, used in (("data", 4096, 4096, 100), ("metadata", 8192, 4096, 50), ("system", 16, 8, 1)):

@@ -1,0 +1,54 @@
+"""Deleting subvolumes of a mounted Btrfs, by descriptors: nothing on the drive can lead elsewhere.
+
+The kernel takes a subvolume out of its directory at once and gives back what it held later, in a thread of its own:
+commit (`syncfs`), wake it (`clean_up`), wait until it `is_deleted`, commit again; then the space is free. Numbers and
+layouts are those of linux/btrfs.h (Linux 6.1).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+from flashback.core.errors import DriveError, FlashbackError, NoSpace
+
+_SYNC: Final = 0x94 << 8 | 8
+_SNAP_DESTROY: Final = 1 << 30 | 4096 << 16 | 0x94 << 8 | 15
+_TREE_SEARCH: Final = 3 << 30 | 4096 << 16 | 0x94 << 8 | 17
+_TOP_OF_SUBVOLUME: Final = 256
+"""The number of its first directory (btrfs(5))."""
+_ROOT_TREE: Final = 1
+_ROOT_ITEM: Final = 132
+
+
+def delete(parent: int, name: str) -> None:
+    """Delete the subvolume `name` in the directory that is open as `parent`.
+
+    Works on a full drive too: the kernel keeps a reserve for it. Raises `DriveError` for what is none, `NoSpace`.
+    """
+    what = f"the snapshot {name} cannot be deleted"
+    try:
+        at = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        if at.st_ino != _TOP_OF_SUBVOLUME or at.st_dev == os.fstat(parent).st_dev:
+            raise DriveError(f"{what}: it is no subvolume")
+        fcntl.ioctl(parent, _SNAP_DESTROY, bytearray(struct.pack("=q4088s", 0, os.fsencode(name))))
+    except OSError as problem:
+        kind: type[FlashbackError] = NoSpace if problem.errno == errno.ENOSPC else DriveError
+        raise kind(f"{what}: {os.strerror(problem.errno or 0)}") from problem
+
+
+def clean_up(fd: int) -> None:
+    """Wake the thread that gives back what deleted subvolumes held: else it sleeps for up to 30 s. Raises `OSError`."""
+    fcntl.ioctl(fd, _SYNC)
+
+
+def is_deleted(fd: int, number: int) -> bool:
+    """Whether the subvolume of this number has given back all that it held. Raises `OSError`."""
+    asked = bytearray(4096)
+    most = 2**64 - 1
+    struct.pack_into("=7Q3I", asked, 0, _ROOT_TREE, number, number, 0, most, 0, most, _ROOT_ITEM, _ROOT_ITEM, 1)
+    fcntl.ioctl(fd, _TREE_SEARCH, asked)
+    return bool(struct.unpack_from("=I", asked, 64)[0] == 0)
