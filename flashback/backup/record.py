@@ -18,7 +18,7 @@ from flashback.core.context import Context
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import Note
 from flashback.core.text import stamp
-from flashback.drive import journal, layout
+from flashback.drive import configuration, journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
 
@@ -63,14 +63,18 @@ def keep_configuration(drive: OpenDrive, config: Config) -> None:
 
 
 def _write_configuration(drive: OpenDrive, config: Config) -> None:
-    files = dict.fromkeys([config.file, *(file for master in config.masters for file in master.exclusion_files)])
+    others = (file for master in config.masters for file in master.exclusion_files)
+    names = configuration.names_for(config.file, others)
     with ExitStack() as opened:
         ours = opened.enter_context(layout.directory(drive.root, layout.OURS))
         folder = opened.enter_context(layout.made_directory(ours, layout.CONFIG_COPY))
-        for file in files:
+        for name, file in names.items():
             content = file.read_bytes() if file.is_file() else b""
-            if content and layout.read_text(folder, file.name) != content:
-                layout.write_text(folder, file.name, content)
+            if content and layout.read_text(folder, name) != content:
+                layout.write_text(folder, name, content)
+        index = configuration.encode(names)
+        if layout.read_text(folder, configuration.INDEX) != index:
+            layout.write_text(folder, configuration.INDEX, index)
 
 
 def ballast_missing(drive: OpenDrive) -> int:

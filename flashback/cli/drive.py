@@ -177,6 +177,9 @@ def _changing(
 def adopt(
     device: Annotated[str, typer.Argument(metavar="DEVICE", help="The drive's device, or a known drive's name.")],
     name: Annotated[str | None, typer.Option("--name", help="What to call it; default: what it calls itself.")] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take over the drive's configuration where there is none; for scripts.")
+    ] = False,
     passphrase_file: front.PassphraseFile = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
@@ -193,7 +196,7 @@ def adopt(
         from flashback.prepare.ask import Terminal
 
         needs_root("flashback drive adopt")
-        options = AdoptOptions(name, Terminal(front.say) if app.interactive else None)
+        options = AdoptOptions(name, Terminal(front.say) if app.interactive else None, yes)
         with front.teller(app) as tell, app.ledger() as ledger:
             return adopted(app.context(tell, app.person(tell)), ledger, device, options)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Final
 
 from flashback.config.masters import valid_name as valid_master
@@ -23,8 +22,9 @@ from flashback.drive.kept import keep_header
 from flashback.drive.recognise import Candidate, check_identity
 from flashback.drive.session import Session
 from flashback.prepare.ask import Ask
-from flashback.prepare.contents import Contents, contents_of, put_beside
+from flashback.prepare.contents import Contents, contents_of
 from flashback.prepare.foreign import Case, Found, examine
+from flashback.prepare.take_over import Taken, take_over
 from flashback.prepare.wizard import bad_name
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, SnapshotRecord, SpaceRecord, valid_place
@@ -33,10 +33,14 @@ from flashback.tell import explain
 
 @dataclass(frozen=True, slots=True)
 class AdoptOptions:
-    """`name` is what the command line says; `asker` is `None` for a script: giving the command is the consent."""
+    """`name` is what the command line says; `asker` is `None` for a script: giving the command is the consent.
+
+    `take_configuration`: yes, put the drive's configuration into force where there is none.
+    """
 
     name: str | None = None
     asker: Ask | None = None
+    take_configuration: bool = False
 
 
 QUESTION: Final = {
@@ -111,15 +115,15 @@ def _take_in(
     if found.case is Case.UNKNOWN:
         ledger.enrol(drive)
     else:
-        ledger.change(drive.uuid, header_digest=drive.header_digest, header_length=drive.header_length)
+        ledger.end_header_change(drive.uuid, digest=drive.header_digest, length=drive.header_length)
     ledger.merge(drive.uuid, [journal.as_dict(line) for line in contents.journal])
     pins = journal.pins(contents.journal)
     ledger.replace_snapshots(
         drive.uuid, [SnapshotRecord(drive.uuid, *each, pinned=each[:2] in pins) for each in contents.snapshots]
     )
     ledger.record_space(SpaceRecord(drive.uuid, context.clock(), contents.space.size, contents.space.free_estimate))
-    beside = _beside(context, drive, contents.configuration)
-    return _finished(context, ledger, session, found.case, drive, beside)
+    taken = _configuration(context, drive, contents, options)
+    return _finished(context, ledger, session, found.case, drive, taken)
 
 
 def _name(said: str, options: AdoptOptions, taken: Sequence[str]) -> str:
@@ -148,6 +152,7 @@ def _with_memory(context: Context, drive: KnownDrive, contents: Contents) -> Kno
         enrolled=_earlier(said.created, now),
         place=said.place if valid_place(said.place) else "",
         masters=masters,
+        filesystem_uuid=contents.filesystem,
     )
 
 
@@ -158,19 +163,18 @@ def _earlier(created: str, now: datetime) -> datetime:
         return now
 
 
-def _beside(context: Context, drive: KnownDrive, files: dict[str, bytes]) -> tuple[Path, ...]:
-    """Where there is no configuration here, the drive's copy is put where a person finds it; nothing reads it there."""
-    if context.paths.config.exists() or not files:
-        return ()
+def _configuration(context: Context, drive: KnownDrive, contents: Contents, options: AdoptOptions) -> Taken:
+    """Where there is no configuration here, the drive's comes into force or is put where a person finds it."""
+    files, yes = contents.configuration, options.take_configuration
     try:
-        return put_beside(context.paths.config, drive.name, files)
+        return take_over(context.paths.config, drive.name, files, contents.index, asker=options.asker, yes=yes)
     except OSError as problem:
-        context.tell(Note(f"The drive's copy of the configuration could not be put beside: {problem}."))
-        return ()
+        context.tell(Note(f"The drive's copy of the configuration could not be written: {problem}."))
+        return Taken()
 
 
 def _finished(
-    context: Context, ledger: Ledger, session: Session, case: Case, drive: KnownDrive, beside: Sequence[Path]
+    context: Context, ledger: Ledger, session: Session, case: Case, drive: KnownDrive, taken: Taken
 ) -> Finished:
     runs, snapshots = len(ledger.runs(drive.uuid, limit=-1)), len(ledger.snapshots(drive.uuid))
     context.tell(
@@ -179,7 +183,9 @@ def _finished(
             f"{number(snapshots, 'snapshot')}."
         )
     )
-    for path in beside:
+    for path in taken.in_force:
+        context.tell(Note(f"From the drive, in force now: {shown(str(path))}"))
+    for path in taken.beside:
         context.tell(Note(f"From the drive, to look at: {shown(str(path))}"))
     return Finished(
         result="complete",
@@ -193,9 +199,10 @@ def _finished(
             "case": case.value,
             "runs": runs,
             "snapshots": snapshots,
-            "configuration": [str(path) for path in beside],
+            "configuration": [str(path) for path in taken.beside],
+            "in_force": [str(path) for path in taken.in_force],
         },
-        next_step=_next_step(context, drive, beside),
+        next_step=_next_step(context, drive, taken),
     )
 
 
@@ -206,11 +213,16 @@ TOLD: Final = {
 }
 
 
-def _next_step(context: Context, drive: KnownDrive, beside: Sequence[Path]) -> str:
+def _next_step(context: Context, drive: KnownDrive, taken: Taken) -> str:
+    if taken.in_force:
+        return (
+            "flashback config check names what this machine does not have of it; get the files back "
+            "(flashback restore) before the next run, which would find their directories empty"
+        )
     if context.paths.config.exists():
         return f"flashback run {drive.name}"
     folder, ending = context.paths.config.parent, f".from-{drive.name}"
-    if not beside:
+    if not taken.beside:
         return f"write a configuration, {context.paths.config}; the drive holds no copy of one"
     return (
         f"there is no configuration here. Read the files ending in {ending} in {folder}; if they are yours, copy each "

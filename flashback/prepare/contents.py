@@ -6,7 +6,6 @@ All of it is a stranger's word until a person has said that the drive is theirs;
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from flashback.config.masters import valid_name as valid_master
 from flashback.core.errors import DriveError
 from flashback.core.text import parse_stamp
 from flashback.drive import journal, layout, marker
+from flashback.drive.configuration import FILE_NAME, INDEX, Index, decode
 from flashback.drive.session import OpenDrive, check_marker
 from flashback.tools import btrfs
 
-_FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", re.ASCII)
 MOST_FILES: Final = 20
 LARGEST_FILE: Final = 1024 * 1024
 """Bytes. The configuration reader takes 128 KiB; exclusion files may be longer."""
@@ -30,23 +29,31 @@ LARGEST_FILE: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """`snapshots` are master, name and moment; `configuration` are the files of the last run by their names."""
+    """`snapshots` are master, name and moment; `configuration` are the files of the last run by their names.
+
+    `filesystem` is the UUID of the Btrfs.
+    """
 
     marker: marker.Marker
     journal: tuple[journal.Line, ...]
     snapshots: tuple[tuple[str, str, datetime], ...]
     space: btrfs.Space
     configuration: dict[str, bytes]
+    index: Index | None = None
+    filesystem: str = ""
 
 
 def contents_of(drive: OpenDrive) -> Contents:
     """Read it all. Raises `DriveError` where something is not what Flashback makes."""
+    files = _configuration(drive)
     return Contents(
         marker=check_marker(drive),
         journal=read_journal(drive),
         snapshots=tuple(_snapshots(drive)),
         space=space_for(drive),
-        configuration=_configuration(drive),
+        configuration={name: content for name, content in files.items() if name != INDEX},
+        index=decode(files.get(INDEX, b"")),
+        filesystem=drive.filesystem,
     )
 
 
@@ -69,7 +76,7 @@ def _configuration(drive: OpenDrive) -> dict[str, bytes]:
             folder = opened.enter_context(layout.directory(ours, layout.CONFIG_COPY))
         except FileNotFoundError:
             return found
-        for name in sorted(filter(_FILE.fullmatch, os.listdir(folder)))[:MOST_FILES]:
+        for name in sorted(filter(FILE_NAME.fullmatch, os.listdir(folder)))[:MOST_FILES]:
             content = _text(folder, name)
             if content:
                 found[name] = content

@@ -11,6 +11,7 @@ from flashback.core.context import Context
 from flashback.core.errors import DriveError
 from flashback.core.text import number, rfc3339, shown, size
 from flashback.drive import header, layout
+from flashback.drive.kept import kept_file, not_as_kept
 from flashback.drive.leftover import PREFIX
 from flashback.drive.recognise import by_name, luks_on, named, refuse_other_luks, refuse_unwanted, the_only
 from flashback.rotation.values import KnownDrive, valid_name
@@ -32,7 +33,8 @@ class Case(StrEnum):
 class Found:
     """A drive of Flashback's on a device, before it is opened. `drive` has the header as it is now.
 
-    A drive that is not known here has a name for the time being.
+    A drive that is not known here has a name for the time being. `compared`: UUID, volume key and encryption are those
+    of the copy of the header that was kept here.
     """
 
     volume: block.LuksVolume
@@ -40,6 +42,7 @@ class Found:
     drive: KnownDrive
     slots: int
     memory_kib: int
+    compared: bool = False
 
     def lines(self) -> tuple[str, ...]:
         """What a person is told before anything is asked."""
@@ -51,8 +54,11 @@ class Found:
         return (
             f"{volume.path}: {what}",
             f"LUKS2, UUID {volume.uuid}{label}, {number(self.slots, 'key slot')}{memory}",
-            WARNING[self.case].format(name=self.drive.name, since=rfc3339(self.drive.enrolled)[:10]),
+            self._warning().format(name=self.drive.name, since=rfc3339(self.drive.enrolled)[:10]),
         )
+
+    def _warning(self) -> str:
+        return ONLY_SLOTS if self.compared and self.case is Case.CHANGED else WARNING[self.case]
 
 
 WARNING: Final = {
@@ -62,6 +68,13 @@ WARNING: Final = {
     "should be if you added, changed or removed a key since; if you did not, do not type the passphrase.",
     Case.KNOWN: "It is {name}, known here, and its header is as it was; what the drive remembers is taken over again.",
 }
+
+
+ONLY_SLOTS: Final = (
+    "It is {name}: its UUID, volume key and encryption are those of the copy of its header kept here. Its key slots "
+    "are not as they were on {since}. That is as it should be if you added, changed or removed a key since; if you did "
+    "not, do not type the passphrase."
+)
 
 
 def examine(context: Context, known: Sequence[KnownDrive], wanted: str) -> Found:
@@ -82,12 +95,27 @@ def examine(context: Context, known: Sequence[KnownDrive], wanted: str) -> Found
         return Found(volume, Case.UNKNOWN, drive, len(memories), max(memories.values(), default=0))
     refuse_unwanted(drive)
     same = digest == drive.header_digest and length == drive.header_length
+    differs = None if same else not_as_kept(context, volume.path, drive.uuid)
+    if differs:
+        raise _another_volume(context, drive, volume, differs)
     return Found(
         volume,
         Case.KNOWN if same else Case.CHANGED,
         replace(drive, header_digest=digest, header_length=length),
         len(memories),
         max(memories.values(), default=0),
+        compared=differs == (),
+    )
+
+
+def _another_volume(
+    context: Context, drive: KnownDrive, volume: block.LuksVolume, differs: Sequence[str]
+) -> DriveError:
+    return DriveError(
+        f"{volume.path} says it is {drive.name}, but its {' and its '.join(differs)} are not those of the copy of "
+        f"{drive.name}'s header that is kept here: no change of keys does that",
+        hint=f"do not type the passphrase. If the header was damaged: flashback key header restore {drive.name}. If "
+        f"you re-encrypted the drive, move {shown(str(kept_file(context, drive.uuid)))} away, then adopt it again",
     )
 
 

@@ -211,6 +211,10 @@ def test_a_person_says_yes_and_types_the_passphrase(machine: Machine, device: Pa
         terminal.send("y")
         terminal.expect("passphrase")
         terminal.sendline(PASSPHRASE.decode())
+        terminal.expect("path: .*Documents")
+        terminal.expect("Make this the configuration of this machine")
+        terminal.send("y")
         terminal.expect("ruby is closed; safe to remove")
         terminal.wait()
     assert [each.name for each in rows(machine.state)["drives"]] == ["ruby"]
+    assert machine.run("ruby")["masters"]["documents"]["files_changed"] == 1

@@ -457,3 +457,57 @@ def test_planted_files_among_the_copy_are_passed_over(bench, plant) -> None:
     bench.adopt()
     names = sorted(each.name for each in bench.config.parent.iterdir())
     assert names == ["exclusions.txt.from-red", "flashback.yaml.from-red"]
+
+
+# --- a changed header, held against the copy of the one before
+
+
+@pytest.fixture
+def with_copy(bench, monkeypatch):
+    """The drive is known with another header, of which a copy was kept; `with_copy(**sections)` is what that says."""
+    bench.ledger.enrol(replace(RED, header_digest="0d" * 32))
+    kept = bench.context.paths.headers / f"{UUID}.luks"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"kept")
+    digests = {"0": {"type": "pbkdf2", "salt": "s", "digest": "d", "segments": ["0"], "keyslots": ["0"]}}
+    bench.metadata = {**METADATA, "digests": digests}
+
+    def with_copy(**sections) -> Bench:
+        there = {**bench.metadata, **sections}
+        answers = {str(kept): there}
+        monkeypatch.setattr(cryptsetup, "metadata", lambda _run, place: answers.get(str(place), bench.metadata))
+        monkeypatch.setattr(block, "luks_header", lambda _path: (2, UUID, "flashback-red"))
+        return bench
+
+    return with_copy
+
+
+def test_other_key_slots_of_the_same_volume_are_told_as_such(with_copy) -> None:
+    bench = with_copy(keyslots={"5": SLOT})
+    asker = Asker()
+    bench.adopt(asker=asker)
+    assert "those of the copy of its header" in asker.shown[0]
+    assert bench.ledger.drive(UUID).header_digest == DIGEST
+
+
+def test_another_volume_with_the_same_uuid_is_refused_before_a_passphrase_is_asked_for(with_copy) -> None:
+    bench = with_copy(digests={"0": {"type": "pbkdf2", "salt": "s", "digest": "other", "segments": ["0"]}})
+    bench.person = Person()
+    with pytest.raises(DriveError, match="volume key"):
+        bench.adopt()
+    assert bench.person.asked == []
+
+
+def test_another_encryption_is_refused(with_copy) -> None:
+    segments = {"0": {"offset": str(16 << 20), "encryption": "cipher_null-ecb"}}
+    with pytest.raises(DriveError, match="encryption"):
+        with_copy(segments=segments).adopt()
+
+
+def test_the_configuration_comes_into_force_where_a_script_says_so(bench) -> None:
+    with bench.context.signals:
+        options = AdoptOptions(None, None, take_configuration=True)
+        assert adopt(bench.context, bench.ledger, str(bench.kernel.device), options) == Exit.DONE
+    assert bench.config.read_bytes() == YAML
+    assert bench.last.facts["in_force"][0] == str(bench.config)
+    assert "config check" in bench.last.next_step

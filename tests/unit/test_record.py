@@ -12,7 +12,7 @@ import pytest
 
 from flashback.backup.record import keep_configuration
 from flashback.core.errors import NotFinished
-from flashback.drive import layout
+from flashback.drive import configuration, layout
 from tests.unit.drives import RED
 
 
@@ -64,3 +64,16 @@ def test_a_drive_that_does_not_take_it_is_not_an_unexpected_error(drive, config,
     monkeypatch.setattr(layout, "write_text", refusing(errno.EIO))
     with pytest.raises(NotFinished, match="configuration on red"):
         keep_configuration(drive, config)
+
+
+def test_two_exclusion_files_of_one_name_are_both_kept(drive, config, tmp_path) -> None:
+    files = [tmp_path / "a/exclusions.txt", tmp_path / "b/exclusions.txt"]
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file.parent))
+    keep_configuration(drive, SimpleNamespace(file=config.file, masters=[SimpleNamespace(exclusion_files=files)]))
+    folder = drive.folder / ".flashback/config"
+    index = configuration.decode((folder / "index.json").read_bytes())
+    assert {path: (folder / name).read_text() for name, path in index.origins.items() if "exclusions" in name} == {
+        str(file): str(file.parent) for file in files
+    }
