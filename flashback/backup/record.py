@@ -15,34 +15,15 @@ from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, s
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
 from flashback.core.context import Context
-from flashback.core.errors import NoSpace, NotFinished
+from flashback.core.errors import NotFinished
 from flashback.core.events import Note
 from flashback.core.text import stamp
-from flashback.drive import configuration, journal, layout
+from flashback.drive import configuration, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
 
 ROOM_FOR_BALLAST: Final = 4
 """The ballast is laid anew when so many times its length is free."""
-
-
-def write_line(drive: OpenDrive, line: journal.Line) -> None:
-    """Append a line to the drive's journal, on the medium when this returns.
-
-    Raises `DriveGone`, `NoSpace`, `NotFinished`; the run must not go on then.
-    """
-    name = drive.known.name
-    try:
-        with layout.directory(drive.root, layout.OURS) as ours:
-            layout.append_line_even_when_full(ours, layout.JOURNAL, journal.encode(line))
-    except OSError as problem:
-        drive.watch()
-        if problem.errno == errno.ENOSPC:
-            raise NoSpace(f"{name} is full to the last byte") from problem
-        raise NotFinished(
-            f"the journal on {name} could not be written: {os.strerror(problem.errno or 0)}",
-            hint=f"check the cable and the port, then: flashback run {name}",
-        ) from problem
 
 
 def keep_configuration(drive: OpenDrive, config: Config) -> None:

@@ -32,7 +32,6 @@ from flashback.backup.record import (
     keep_configuration,
     keep_history,
     touched,
-    write_line,
 )
 from flashback.backup.report import Report, RunRequest
 from flashback.backup.siblings import keep_siblings
@@ -44,6 +43,7 @@ from flashback.core.text import number, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
 from flashback.drive.commit import commit
 from flashback.drive.session import OpenDrive, Session, prove_destination
+from flashback.drive.written import write_line
 from flashback.health.scrub import scrub
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.rows import scrub_facts

@@ -10,11 +10,13 @@ import sys
 import typer
 
 from flashback.cli import (
+    browse,
     catalogue,
     config,
     doctor,
     drive,
     front,
+    health,
     init,
     key,
     look,
@@ -63,7 +65,23 @@ def top(
     """Hold the options of the program itself."""
 
 
-for family in (init, run, restore, look, snapshots, search, catalogue, drive, key, config, doctor, trigger, practice):
+for family in (
+    init,
+    run,
+    restore,
+    browse,
+    health,
+    look,
+    snapshots,
+    search,
+    catalogue,
+    drive,
+    key,
+    config,
+    doctor,
+    trigger,
+    practice,
+):
     family.add_to(app)
 
 

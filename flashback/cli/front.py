@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +13,9 @@ from flashback.tell import Teller, Verbosity
 
 if TYPE_CHECKING:
     from flashback.app import App
+    from flashback.core.context import Context
+    from flashback.drive.recognise import Candidate
+    from flashback.rotation.ledger import Ledger
 
 Config = Annotated[Path | None, typer.Option("--config", help="The configuration. [env: FLASHBACK_CONFIG]")]
 State = Annotated[Path | None, typer.Option("--state", help="Where this machine's memory lies. [env: FLASHBACK_STATE]")]
@@ -109,6 +112,19 @@ def teller(app: App) -> Teller:
     from flashback.tell.plain import PlainTeller
 
     return PlainTeller(sys.stdout, verbosity=app.settings.verbosity)
+
+
+def chosen(context: Context, app: App, ledger: Ledger, wanted: str | None) -> Candidate:
+    """The drive that is meant: the one that was named, else the one that is plugged in; a person is asked."""
+    from flashback.drive.choose import choose
+
+    return choose(context, ledger.drives(), wanted, ask=_choice if app.interactive else None, wait=False)
+
+
+def _choice(names: Sequence[str]) -> str:
+    from flashback.prepare.ask import Terminal
+
+    return Terminal(say).choose("Which drive?", names)
 
 
 def say(text: str) -> None:

@@ -10,11 +10,14 @@ import typer
 from flashback.cli import front
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from flashback.app import App
     from flashback.config.values import Master
     from flashback.recover.parts import Owner
     from flashback.recover.service import RestoreRequest
     from flashback.recover.wanted import When
+    from flashback.tell import Teller
 
 RESTORE_EPILOG = front.examples(
     (
@@ -23,6 +26,7 @@ RESTORE_EPILOG = front.examples(
     ),
     ("sudo flashback restore photos/2.jpg --at 2026-01-31", "as it was at the end of that day"),
     ("sudo flashback restore documents:photos --to ~/restored", "a directory, into another one"),
+    ("sudo flashback restore photos --in-place", "over what is there, once you have seen what would change"),
     ("sudo flashback restore photos --dry-run", "what would be restored, from where to where?"),
     ("sudo flashback restore --all --to /home/alice/restored", "everything that the drive holds"),
 )
@@ -49,6 +53,8 @@ Masters = Annotated[
 NewOwner = Annotated[
     str | None, typer.Option("--owner", metavar="UID:GID", help="To whom all of it is to belong, by number.")
 ]
+Over = Annotated[bool, typer.Option("--in-place", help="Over what is there; shows what would change, and asks.")]
+Yes = Annotated[bool, typer.Option("--yes", help="With --in-place: do not ask; for scripts.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show the plan; nothing is written.")]
 
 
@@ -61,6 +67,8 @@ def restore(
     everything: All = False,
     master: Masters = None,
     owner: NewOwner = None,
+    in_place: Over = False,
+    yes: Yes = False,
     dry_run: DryRun = False,
     passphrase_file: front.PassphraseFile = None,
     json: front.Json = False,
@@ -72,6 +80,8 @@ def restore(
     """Get files back: beside what is there, never over it, each compared with the drive afterwards."""
 
     def work(app: App) -> int:
+        from dataclasses import replace
+
         from flashback.app import needs_root
         from flashback.recover import service
 
@@ -81,6 +91,8 @@ def restore(
             paths or [], masters, _when(snapshot, at), to, _owner(owner), everything, master or [], dry_run=dry_run
         )
         with front.teller(app) as tell, app.ledger() as ledger:
+            if in_place:
+                request = replace(request, in_place=True, agreed=_agreeing(app, tell, yes=yes, to=to))
             context = app.context(tell, app.person(tell))
             return service.restore(context, service.candidates(context, ledger, drive), masters, request)
 
@@ -127,6 +139,26 @@ def _request(
         dry_run=dry_run,
         trusted=frozenset({caller()}),
     )
+
+
+def _agreeing(app: App, tell: Teller, *, yes: bool, to: Path | None) -> Callable[[], bool] | None:
+    """Who agrees to what is going to change: whoever said --yes, the person at the terminal, or nobody."""
+    from flashback.core.errors import UsageError
+
+    if to is not None:
+        raise UsageError("--in-place and --to exclude each other", hint="use one of them")
+    if yes:
+        return lambda: True
+    if not app.interactive:
+        return None
+
+    def asked() -> bool:
+        from flashback.prepare.ask import Terminal
+
+        with tell.asking():
+            return Terminal(front.say).choose("Is it to be changed like this?", ("no", "yes")) == "yes"
+
+    return asked
 
 
 def _when(snapshot: str | None, at: str | None) -> When:

@@ -37,6 +37,10 @@ class ResourceStack:
             self.intend(name, give_back)
             return take()
 
+    def keep(self) -> None:
+        """What was taken stays taken: it is meant to outlast us, and somebody else's to give back."""
+        self._taken.clear()
+
     def give_back_all(self) -> tuple[str, ...]:
         """Give everything back now, last taken first. Return a line for each thing that is still held."""
         stuck: list[str] = []

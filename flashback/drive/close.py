@@ -8,6 +8,7 @@ from flashback.core.context import Context
 from flashback.core.errors import DriveError, DriveState, Exit
 from flashback.core.events import Finished
 from flashback.core.locks import locked
+from flashback.drive.browse import put_away_shells
 from flashback.drive.gone import used_otherwise, wait_until_gone
 from flashback.drive.recognise import by_name, named, plugged_in
 from flashback.drive.session import put_away
@@ -16,7 +17,7 @@ from flashback.tools import block, cryptsetup
 
 
 def close_drive(context: Context, known: Sequence[KnownDrive], wanted: str | None) -> int:
-    """Unmount and close whatever is open of the drive; tell whether it may be unplugged.
+    """Unmount and close whatever is open of the drive, also to look around in; tell whether it may be unplugged.
 
     A mapping of which the device is gone is put away, too. Raises `StillHeld` naming who is in the way, `Locked`
     while a run is at work, `DriveError`.
@@ -24,6 +25,7 @@ def close_drive(context: Context, known: Sequence[KnownDrive], wanted: str | Non
     drive = _meant(context, known, wanted)
     with locked(context.paths.locks / "run.lock", purpose=f"close {drive.name}"):
         was_open = cryptsetup.mappings_of(drive.uuid)
+        put_away_shells(context, drive)
         for mapping in was_open:
             put_away(context, mapping.name)
         wait_until_gone(drive)

@@ -147,7 +147,7 @@ class Session:
 
         self.state = DriveState.UNKNOWN
         stack.intend(f"the LUKS mapping {mapping}", lambda: cryptsetup.close(context.run, mapping))
-        self._unlock(mapping, read_only=read_only)
+        self.unlock(mapping, read_only=read_only)
         stack.take(
             f"the mount at {target}",
             lambda: mount.mount(
@@ -188,7 +188,8 @@ class Session:
                 hint=f"put that one away first: cryptsetup close {mapping_name(known)}",
             )
 
-    def _unlock(self, mapping: str, *, read_only: bool) -> None:
+    def unlock(self, mapping: str, *, read_only: bool) -> None:
+        """Open the mapping with what is known, else by asking. Raises as `cryptsetup.open_with`."""
         context, volume = self.context, self.candidate.volume
         known = context.person.known_passphrase
         if known is not None:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from flashback.config.values import Config, Rotation
 from flashback.core.context import Context
 from flashback.core.text import age, number, rfc3339, shown
+from flashback.drive.browse import shells_of
 from flashback.drive.headerless import Headerless, headerless
 from flashback.drive.recognise import reappeared
 from flashback.rotation.exposure import SLACK, Fleet
 from flashback.rotation.exposure import sentence as exposure_sentence
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.outlook import DriveOutlook, Outlook, State, outlook
+from flashback.rotation.proven import LATELY, share
 from flashback.rotation.reminders import decision, standing
-from flashback.rotation.values import HoldRecord, RunRecord, SnapshotSpan, SpaceRecord
+from flashback.rotation.values import HoldRecord, ProofKind, ProofRecord, RunRecord, SnapshotSpan, SpaceRecord
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
 
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """What `status` knows at one moment. `still_open` are the names of drives that are open now."""
+    """What `status` knows at one moment. `still_open` are the names of drives that are open now.
+
+    `proofs` are those of the last 90 days by drive; `browsed` says where those lie that are open to look around in.
+    """
 
     now: datetime
     outlook: Outlook
@@ -33,6 +39,8 @@ class Stock:
     still_open: tuple[str, ...]
     headerless: tuple[Headerless, ...] = ()
     holds: tuple[HoldRecord, ...] = ()
+    proofs: Mapping[str, tuple[ProofRecord, ...]] = field(default_factory=dict)
+    browsed: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, *, colour: bool, width: int | None = None) -> str:
         """For a person."""
@@ -76,12 +84,27 @@ class Stock:
                 words.append(f"does not hold {shown(', '.join(each.missing))} yet")
             if each.left_out:
                 words.append(f"is not meant to hold {shown(', '.join(each.left_out))}")
+            words.extend(self._proven(each))
             words.extend(self._last_run(each))
             if words:
                 lines.append(f"{shown(each.drive.name)}: {'; '.join(words)}.")
-        lines.extend(f"STILL OPEN: {name}. Put it away with: flashback close {name}" for name in self.still_open)
+        lines.extend(
+            f"STILL OPEN: {self._open(name)}. Put it away with: flashback close {name}" for name in self.still_open
+        )
         lines.extend(f"{each.sentence}. Put it back with: {each.remedy}" for each in self.headerless)
         return [*lines, ""] if lines else []
+
+    def _open(self, name: str) -> str:
+        return f"{name}, to look around in {shown(self.browsed[name])}" if name in self.browsed else name
+
+    def _proven(self, line: DriveOutlook) -> list[str]:
+        """How much of it was compared with the masters lately."""
+        proofs = self.proofs.get(line.drive.uuid, ())
+        known = share(proofs)
+        if known is None:
+            return []
+        last = max(each.at for each in proofs if each.kind is ProofKind.COMPARED)
+        return [f"{_percent(known)} compared with the masters in the last 90 days ({age(last, self.now)})"]
 
     def _last_run(self, line: DriveOutlook) -> list[str]:
         """What the last run was, if it was no complete one."""
@@ -128,6 +151,7 @@ class Stock:
     def _drive_json(self, line: DriveOutlook) -> dict[str, Any]:
         drive, space = line.drive, self.spaces.get(line.drive.uuid)
         span, run = self.snapshots.get(drive.uuid), self.last_runs.get(drive.uuid)
+        proven = share(self.proofs.get(drive.uuid, ()))
         return {
             "name": drive.name,
             "uuid": drive.uuid,
@@ -140,10 +164,17 @@ class Stock:
             "missing": list(line.missing),
             "size": space.size if space else drive.size,
             "free": space.free if space else None,
+            "proven": None if proven is None else round(proven, 4),
             "snapshots": span.count if span else 0,
             "oldest_snapshot": rfc3339(span.oldest) if span else None,
             "last_result": run.result.value if run is not None and run.result is not None else None,
         }
+
+
+def _percent(part: float) -> str:
+    """Never 100 % where something is missing, nor 0 % where something is there."""
+    whole = round(part * 100)
+    return "all of it" if part >= 1 else f"{min(99, max(1, whole))} %" if part > 0 else "nothing of it"
 
 
 def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock:
@@ -166,6 +197,8 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         spaces=ledger.spaces(),
         snapshots=ledger.snapshot_spans(),
         last_runs=runs,
+        proofs={drive.uuid: ledger.proofs(drive.uuid, since=now - LATELY) for drive in drives},
+        browsed={drive.name: str(place) for drive in drives for place in shells_of(drive)},
         still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),
         headerless=headerless(context.run, drives),
         holds=ledger.standing_holds(),

@@ -29,6 +29,8 @@ from flashback.prepare import practice_files
 from flashback.prepare.doctor import dm_crypt_is_there
 from flashback.prepare.init import InitOptions, Known, initialise
 from flashback.prepare.wizard import Given
+from flashback.recover.service import RestoreRequest, candidates, restore
+from flashback.recover.wanted import Wanted
 from flashback.rotation.ledger import Ledger
 from flashback.tools import cryptsetup, loop
 
@@ -171,12 +173,12 @@ def _lose_and_restore(scene: Rehearsal) -> None:
     lost = scene.master / practice_files.PRECIOUS
     before, folder_before = lost.read_bytes(), lost.parent.stat()
     lost.unlink()
-    scene.say(f"{lost.name} is gone. The drive is opened read-only and the file copied back, as README.txt on it says.")
-    session = _session(scene, "red")
-    with session.held(purpose="practice", read_only=True) as drive:
-        kept = drive.mount_point / _master_on_drive(scene) / "current" / practice_files.PRECIOUS
-        shutil.copy2(kept, lost)
-        os.chown(lost, kept.stat().st_uid, kept.stat().st_gid)
+    scene.say(f"{lost.name} is gone. (flashback restore {lost})")
+    context = scene.context.with_person(Known(scene.passphrase))
+    master = scene.config().masters[0]
+    path = os.fsencode(lost.relative_to(master.path))
+    request = RestoreRequest((Wanted(master.name, path, master.path),))
+    _expect(restore(context, candidates(context, scene.ledger, "red"), (master,), request))
     os.utime(lost.parent, ns=(folder_before.st_atime_ns, folder_before.st_mtime_ns))
     if lost.read_bytes() != before:
         raise FlashbackError("the restored file is not what it was")

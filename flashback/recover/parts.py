@@ -14,10 +14,10 @@ from typing import Any
 
 from flashback.core.descent import Descent
 from flashback.core.errors import UsageError
-from flashback.drive import layout
-from flashback.recover import destination, states
-from flashback.recover.states import State
-from flashback.recover.tree import Item, Trouble, digest, item_of, listed, looked_at
+from flashback.drive import layout, states
+from flashback.drive.states import State
+from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at
+from flashback.recover import destination
 from flashback.recover.wanted import Wanted, When
 
 
@@ -127,7 +127,7 @@ class Planner:
             parent, _last = below.parent(before + b"x")
             source = os.dup(parent)
             self.opened.callback(os.close, source)
-            items = list(_with_the_way(source, rest, troubles.append))
+            items = list(with_the_way(source, rest, troubles.append))
         first = rest.partition(b"/")[0]
         return self._weighed(Part(wanted, state, source, place, where, first, name, items, troubles, before), name)
 
@@ -169,7 +169,7 @@ class Planner:
         return self.opened.enter_context(destination.directory(to, self.trusted))
 
 
-def _with_the_way(source: int, rest: bytes, trouble: Callable[[Trouble], None]) -> Iterator[Item]:
+def with_the_way(source: int, rest: bytes, trouble: Callable[[Trouble], None]) -> Iterator[Item]:
     """The directories on the way to the last name of `rest`, then that and everything below it."""
     way, _slash, last = rest.rpartition(b"/")
     with Descent(source, beyond=True) as below:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,9 +21,11 @@ from flashback.core.text import number, rfc3339, size
 from flashback.drive.reading import Reading
 from flashback.drive.recognise import Candidate, by_name, plugged_in
 from flashback.drive.session import OpenDrive
+from flashback.drive.states import State, masters_on
+from flashback.recover import in_place
 from flashback.recover.destination import make_directory
+from flashback.recover.in_place import InPlace
 from flashback.recover.parts import Owner, Part, Planner, totals
-from flashback.recover.states import masters_on
 from flashback.recover.wanted import Wanted, When
 from flashback.recover.work import Done, Work
 from flashback.rotation.ledger import Ledger
@@ -37,6 +39,7 @@ AGAIN = "give the same command again: what was copied is not copied again"
 class RestoreRequest:
     """What was asked for. `everything` is all masters on the drive, or those in `wanted`.
 
+    `in_place` is over what is there, once `agreed` was asked (`None`: nobody can be).
     `to` is `None` for where it was; `trusted` are the users whose links may be followed on the way there.
     """
 
@@ -45,6 +48,8 @@ class RestoreRequest:
     to: Path | None = None
     owner: Owner | None = None
     everything: bool = False
+    in_place: bool = False
+    agreed: Callable[[], bool] | None = None
     dry_run: bool = False
     trusted: frozenset[int] = frozenset()
 
@@ -115,6 +120,7 @@ class Errand:
     masters: Sequence[Master]
     request: RestoreRequest
     parts: list[Part] = field(default_factory=list)
+    in_place: list[InPlace] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -157,6 +163,7 @@ class Errand:
         self.context.tell(Planned(self._plan_json()))
         if self.request.dry_run:
             return
+        self._ask()
         with tempfile.TemporaryDirectory(prefix="flashback-") as spool:
             work = Work(
                 self.context.run,
@@ -167,8 +174,22 @@ class Errand:
                 self.request.owner,
             )
             work.expect(self.parts)
+            puts = {id(each.part): each.put for each in self.in_place}
             for part in self.parts:
-                self.done.append(work.restore(part))
+                self.done.append(work.restore(part, puts.get(id(part))))
+
+    def _ask(self) -> None:
+        """Nothing that is there is changed before somebody has seen what, and agreed."""
+        count = sum(len(each.changes) for each in self.in_place)
+        if not count:
+            return
+        if self.request.agreed is None:
+            raise UsageError(
+                f"{number(count, 'file')} would be changed; nothing was",
+                hint="look at them with --dry-run; if it is as you want it: --yes",
+            )
+        if not self.request.agreed():
+            raise UsageError("nothing was changed", hint="without --in-place it comes beside what is there")
 
     def _plan(self, drive: OpenDrive, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
         begun, request = time.monotonic(), self.request
@@ -180,10 +201,17 @@ class Errand:
         for each in wanted:
             found = planner.find(each)
             if found is not None:  # as was seen before
-                self.parts.append(planner.part(each, found[0]))
+                self._plan_one(planner, each, found[0])
                 self._remark_incomplete(self.parts[-1])
         files, total = totals(self.parts)
         self.context.tell(StepDone(Step.PLAN, time.monotonic() - begun, f"{number(files, 'file')}, {size(total)}"))
+
+    def _plan_one(self, planner: Planner, wanted: Wanted, state: State) -> None:
+        if self.request.in_place:
+            self.in_place.append(in_place.plan(planner, wanted, state, self.request.owner))
+            self.parts.append(self.in_place[-1].part)
+        else:
+            self.parts.append(planner.part(wanted, state))
 
     def _remark_incomplete(self, part: Part) -> None:
         if not part.state.complete:
@@ -191,7 +219,10 @@ class Errand:
             self.context.tell(Remarked(Remark(RemarkKind.GENERAL, part.wanted.master, part.wanted.path, what)))
 
     def _plan_json(self) -> dict[str, Any]:
-        return {"drive": self.candidate.known.name, "restore": [part.as_json() for part in self.parts]}
+        return {
+            "drive": self.candidate.known.name,
+            "restore": [each.as_json() for each in (self.in_place or self.parts)],
+        }
 
     # --- tell
 

@@ -13,7 +13,7 @@ from flashback.config.masters import valid_name
 from flashback.config.values import Master
 from flashback.core.errors import UsageError
 from flashback.core.text import parse_stamp, shown
-from flashback.recover.states import State
+from flashback.drive.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from flashback.core.descent import Descent
 from flashback.core.errors import NotFinished
 from flashback.core.events import Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone, Tell
 from flashback.core.text import number, shown, size
+from flashback.drive.tree import Item, Trouble, digest
 from flashback.recover import destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, differs, totals
-from flashback.recover.tree import Item, Trouble, digest
 from flashback.tools import btrfs, rsync
 
 _COMMENTS = (b"#", b";")
@@ -56,8 +56,8 @@ class Work:
         """So much is to come."""
         self.files_total, self.bytes_total = totals(parts)
 
-    def restore(self, part: Part) -> Done:
-        """Restore one part, unless it is there already."""
+    def restore(self, part: Part, put: Callable[[Staging, Done], None] | None = None) -> Done:
+        """Restore one part, unless it is there already. `put` brings what is ready to its place, in another way."""
         if part.already is not None:
             return Done(part, part.already, part.files, part.size)
         done = Done(part, None, troubles=list(part.troubles))
@@ -66,7 +66,10 @@ class Work:
         with destination.staging(part.place, part.key(self.drive), str(part.where)) as stage:
             heard = self._copied(part, stage)
             self._verified(part, stage, heard, done)
-            self._put(part, stage, done)
+            if put is not None:
+                put(stage, done)
+            else:
+                self._put(part, stage, done)
         return done
 
     # --- copy

@@ -13,6 +13,8 @@ from flashback.rotation import rows
 from flashback.rotation.memory import Tables
 from flashback.rotation.values import (
     ErrorCounts,
+    ProofKind,
+    ProofRecord,
     ScrubRecord,
     SnapshotRecord,
     SnapshotSpan,
@@ -32,6 +34,20 @@ class Health(Tables):
         """The last scrubs of a drive, newest first."""
         sql = "SELECT * FROM scrubs WHERE drive_uuid = ? ORDER BY ended DESC LIMIT ?"
         return tuple(rows.to_scrub(row) for row in self._rows(sql, drive_uuid, limit))
+
+    def record_proof(self, proof: ProofRecord) -> None:
+        """Remember what a verification proved."""
+        with self._writing():
+            row = asdict(proof) | {"at": rows.written(proof.at), "kind": proof.kind.value}
+            self._put("proofs", row, "REPLACE")
+
+    def proofs(self, drive_uuid: str, *, since: datetime) -> tuple[ProofRecord, ...]:
+        """What was proven of a drive since then, the newest first."""
+        sql = "SELECT * FROM proofs WHERE drive_uuid = ? AND at >= ? ORDER BY at DESC, kind"
+        return tuple(
+            ProofRecord(**row | {"at": rows.read(row["at"]), "kind": ProofKind(row["kind"])})
+            for row in self._rows(sql, drive_uuid, rows.written(since))
+        )
 
     def record_errors(self, errors: ErrorCounts) -> None:
         """Remember the error counters."""

@@ -92,6 +92,12 @@ _DECISIONS: Final = (
     "CREATE TABLE reminders (about TEXT PRIMARY KEY, state TEXT NOT NULL, at TEXT NOT NULL)",
 )
 
+_PROOFS: Final = (
+    """CREATE TABLE proofs (
+        drive_uuid TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        total INTEGER NOT NULL, damaged INTEGER NOT NULL, PRIMARY KEY (drive_uuid, at, kind))""",
+)
+
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _DRIVES_AND_RUNS,
     _HEALTH,
@@ -100,5 +106,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _KEYS,
     _DECISIONS,
     _PLUGS,
+    _PROOFS,
 )
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

@@ -145,6 +145,29 @@ class ScrubRecord:
     damaged_files: int = 0
 
 
+class ProofKind(StrEnum):
+    """How something was proven: the copy compared with its master, or versions read out of snapshots."""
+
+    COMPARED = "compared"
+    DRILLED = "drilled"
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRecord:
+    """What a verification proved: so many `files` with so many `bytes`, of `total` bytes that there were (0: unknown).
+
+    `damaged` files were found not to be as they should be.
+    """
+
+    drive_uuid: str
+    at: datetime
+    kind: ProofKind
+    files: int
+    bytes: int
+    total: int = 0
+    damaged: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorCounts:
     """The drive's error counters at a moment, by the names Btrfs gives them (`btrfs device stats`)."""

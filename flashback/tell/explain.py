@@ -21,7 +21,7 @@ DRIVE_SENTENCES: Final = {
     DriveState.NOT_INVOLVED: "",
     DriveState.NOT_OPENED: "The drive was not opened; it can be unplugged.",
     DriveState.CLOSED: "The drive is unmounted and closed; it can be unplugged.",
-    DriveState.OPEN: "The drive is open, as it was before; do not unplug it before `flashback close` has put it away.",
+    DriveState.OPEN: "The drive is open, and stays so; do not unplug it before `flashback close` has put it away.",
     DriveState.GONE: "The drive is no longer plugged in; nothing of it is left mounted or open here.",
     DriveState.STILL_HELD: "The drive is still mounted or open; do not unplug it.",
     DriveState.UNKNOWN: "It is not known whether the drive is still open; do not unplug it before"

@@ -1,16 +1,26 @@
-"""What a restore plans and did, for a person."""
+"""What a restore plans and did, and what a verification proved, for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from flashback.core.text import duration, number, shown, size
+
+FIRST: Final = 50
+"""So many changes are named."""
 
 
 def plan_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each path: what, from which state, to where."""
-    return [f"{_what(each)}, from {_state(each)} -> {_to(each)}" for each in parts]
+    lines = []
+    for each in parts:
+        lines.append(f"{_what(each)}, from {_state(each)} -> {_to(each)}")
+        changes = each.get("changes", ())
+        lines += [f"  {change['how']}: {shown(change['path'])}" for change in changes[:FIRST]]
+        if len(changes) > FIRST:
+            lines.append(f"  … and {len(changes) - FIRST:,} more: --json names all")
+    return lines
 
 
 def headline(facts: Mapping[str, Any]) -> str:
@@ -24,6 +34,27 @@ def headline(facts: Mapping[str, Any]) -> str:
 def where(facts: Mapping[str, Any]) -> list[str]:
     """Where it is now."""
     return [f"{_what(each)}, from {_state(each)}: {_to(each)}" for each in facts.get("restored", ())]
+
+
+def verified(facts: Mapping[str, Any]) -> str:
+    """After the drive's name, of a verification that found nothing wrong."""
+    masters = facts.get("compared", {}).values()
+    files, total = (sum(each[f"equal_{key}"] for each in masters) for key in ("files", "bytes"))
+    drilled = facts.get("drilled") or {"files": 0, "bytes": 0}
+    parts = [f"{number(files, 'file')} ({size(total)}) equal to the master"] if masters else []
+    if drilled["files"]:
+        parts.append(f"{number(drilled['files'], 'file')} ({size(drilled['bytes'])}) read out of the snapshots")
+    timing = f", in {duration(facts['seconds'])}" if "seconds" in facts else ""
+    return f"verified. {', '.join(parts) or 'there was nothing to compare'}{timing}."
+
+
+def passed_over(facts: Mapping[str, Any]) -> list[str]:
+    """What could not be compared because the master has gone on since."""
+    return [
+        f"{shown(name)}: {number(each['newer'] + each['gone'], 'file')} changed or removed in the master since"
+        for name, each in facts.get("compared", {}).items()
+        if each["newer"] + each["gone"]
+    ]
 
 
 def _what(part: Mapping[str, Any]) -> str:

@@ -76,10 +76,15 @@ COMPLETE: Final = {
     "verify": "compared with the master",
     "restore": "restored",
     "catalogue": "catalogue made anew",
+    "mount": "open to look around in",
 }
 """By `facts["action"]`."""
 
-NOTHING: Final = {"close": "it was not open here.", "restore": "nothing to restore: all of it is there, and equal."}
+NOTHING: Final = {
+    "close": "it was not open here.",
+    "mount": "it is open to look around in already.",
+    "restore": "nothing to restore: all of it is there, and equal.",
+}
 
 
 def closing(
@@ -209,14 +214,16 @@ def _success(last: Finished, facts: Facts) -> str:
         kept = _total(facts.get("masters", {}).values())["files_unchanged"]
         which = f"all {number(kept, 'file')} are" if kept > 1 else "everything is"
         return f"nothing to do: {which} on the drive as in the master{timing}."
-    if action == "restore":
-        return restored.headline(last.facts)
+    if action in {"restore", "verify"}:
+        return restored.headline(last.facts) if action == "restore" else restored.verified(last.facts)
     done = COMPLETE.get(action, "done")
     masters = facts.get("masters")
     return f"{done}. {counts(masters.values())}{timing}." if masters else f"{done}{timing}."
 
 
 def _failure(last: Finished, facts: Facts, what: str) -> str:
+    if last.exit_code == Exit.DAMAGE and facts.get("action") in {"restore", "verify"}:
+        return f"{what}."
     if last.exit_code == Exit.DAMAGE:
         files = len((facts.get("scrub") or {}).get("damaged", ()))
         damage = f"{number(files, 'file')} damaged" if files else what
@@ -240,8 +247,8 @@ def _error_lines(last: Finished) -> list[Line]:
 def _done_lines(last: Finished, facts: Facts) -> list[Line]:
     """Per master where there are several; the sum where the headline had no room for it."""
     masters = facts.get("masters", {})
-    if facts.get("action") == "restore":
-        return [Line(each, depth=1) for each in restored.where(last.facts)]
+    if facts.get("action") in {"restore", "verify"}:
+        return [Line(each, depth=1) for each in (*restored.where(last.facts), *restored.passed_over(last.facts))]
     lines = [Line(f"{shown(name)}: {counts([each])}.", depth=1) for name, each in masters.items()]
     if last.exit_code == Exit.DONE:
         return lines if len(lines) > 1 and last.result == "complete" and not facts.get("dry_run") else []

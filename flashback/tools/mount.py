@@ -22,6 +22,9 @@ PATIENCE: Final = 5.0
 """Seconds during which a busy mount is tried again: an indexer or a desktop may be looking at it for a moment."""
 PROC: Final = Path("/proc")
 _CLONE_NEWNS: Final = 0x00020000  # linux/sched.h
+_MS_RDONLY: Final = 1  # linux/mount.h
+_MS_REMOUNT: Final = 32
+_SAFE: Final = _MS_RDONLY | 2 | 4 | 8 | 1024  # nosuid, nodev, noexec, noatime
 _MS_REC: Final = 16384  # linux/mount.h
 _MS_SLAVE: Final = 1 << 19
 
@@ -74,6 +77,31 @@ def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = ()
         lines = [line for line in said.splitlines() if "dmesg(1)" not in line]
         words = lines[-1] if lines else problem.result.last_words
         raise DriveError(f"{device} cannot be mounted: {words.strip().rstrip('.')}", hint=hint) from problem
+
+
+def mount_shell(directory: int, source: str) -> None:
+    """A small tmpfs over the directory open as `directory`, root's alone, for mount points. Raises `DriveError`.
+
+    `source` is what it is called in the list of mounts, by which it is found again.
+    """
+    _mount_at(directory, source, "tmpfs", _SAFE & ~_MS_RDONLY, "mode=0700,size=1m,nr_inodes=100k")
+
+
+def mount_subvolume(directory: int, device: str, subvolume: int) -> None:
+    """A subvolume of a Btrfs that is mounted already, read-only, over the directory open as `directory`."""
+    _mount_at(directory, device, "btrfs", _SAFE, f"subvolid={subvolume}")
+
+
+def seal(directory: int) -> None:
+    """Make the mount whose top is open as `directory` read-only. Raises `DriveError`."""
+    _mount_at(directory, "none", "", _SAFE | _MS_REMOUNT, "")
+
+
+def _mount_at(directory: int, source: str, kind: str, flags: int, options: str) -> None:
+    """mount(2) over an open directory, so that no name on the way to it is looked up again."""
+    place = f"/proc/self/fd/{directory}".encode()
+    if _libc.mount(source.encode(), place, kind.encode(), ctypes.c_ulong(flags), options.encode()) != 0:
+        raise DriveError(f"{source} cannot be mounted: {os.strerror(ctypes.get_errno())}")
 
 
 def unmount(run: Runner, target: Path, *, patience: float = PATIENCE) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,44 +17,69 @@ import pytest
 
 from tests.conftest import run
 from tests.guest.conftest import PASSPHRASE, Stick
-from tests.guest.machine import Machine, PreparedDrive, blank_sticks, equal, invalid, is_held, luks_on
+from tests.guest.machine import (
+    COMMAND,
+    PATIENCE,
+    Machine,
+    PreparedDrive,
+    blank_sticks,
+    equal,
+    invalid,
+    is_held,
+    luks_on,
+)
 
 ALICE = 1000
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedDrive]:
-    """The drive red, without a backup yet."""
-    drive = PreparedDrive(tmp_path_factory.mktemp("prepared"))
-    drive.make(Machine(tmp_path_factory.mktemp("maker")), blank_sticks()[0])
-    yield drive
-    drive.image.unlink()  # all this lies in memory
-
-
-@pytest.fixture
-def machine() -> Iterator[Machine]:
-    """Alice's documents, with a file and a directory."""
-    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
-    home.chmod(0o755)
-    machine = Machine(home)
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PreparedDrive, Path]]:
+    """The drive red, with two backups of Alice's documents and a snapshot in which the shopping list is shorter."""
+    home, drive = a_home(), PreparedDrive(tmp_path_factory.mktemp("prepared"))
+    machine, stick = Machine(home), blank_sticks()[0]
     (machine.master / "shopping.txt").write_bytes(b"bread\n")
     (machine.master / "photos").mkdir()
     for count in range(3):
         (machine.master / f"photos/{count}.jpg").write_bytes(os.urandom(300_000))
-    for path in (machine.master, *machine.master.rglob("*")):
+    give_to_alice(machine.master)
+    machine.init(stick.device)
+    machine.run()
+    (machine.master / "shopping.txt").write_bytes(b"bread\nmilk\n")
+    machine.run()
+    run("dd", f"if={stick.device}", f"of={drive.image}", "bs=1M", "conv=sparse", "status=none")
+    shutil.copytree(machine.state, drive.state)
+    yield drive, machine.master
+    drive.image.unlink()  # all this lies in memory
+    shutil.rmtree(home)
+
+
+def a_home() -> Path:
+    """A folder through which any user gets; pytest's own let no owner but root reach the master."""
+    home = Path(tempfile.mkdtemp(dir="/srv"))
+    home.chmod(0o755)
+    return home
+
+
+def give_to_alice(top: Path) -> None:
+    for path in (top, *top.rglob("*")):
         os.chown(path, ALICE, ALICE)
+
+
+@pytest.fixture
+def machine(made: tuple[PreparedDrive, Path]) -> Iterator[Machine]:
+    """A machine that knows red, with the documents that were backed up."""
+    home = a_home()
+    machine = Machine(home)
+    shutil.copytree(made[1], machine.master, dirs_exist_ok=True)
+    give_to_alice(machine.master)
     yield machine
     shutil.rmtree(home)
 
 
 @pytest.fixture
-def red(prepared: PreparedDrive, machine: Machine, stick: Stick) -> Path:
-    """The drive, with a backup of them and a snapshot in which the shopping list is shorter."""
-    device = prepared.onto(machine, stick)
-    machine.run()
-    (machine.master / "shopping.txt").write_bytes(b"bread\nmilk\n")
-    machine.run()
-    return device
+def red(made: tuple[PreparedDrive, Path], machine: Machine, stick: Stick) -> Path:
+    """The drive, plugged in."""
+    return made[0].onto(machine, stick)
 
 
 def restored(machine: Machine, *argv: str, code: int = 0) -> dict[str, Any]:
@@ -81,9 +109,8 @@ def test_a_lost_file_comes_back_in_its_newest_version_or_in_that_of_a_snapshot(m
 def test_everything_comes_back_on_a_machine_without_a_configuration(machine: Machine, red: Path) -> None:
     machine.config.unlink()
     kept = machine.home / "kept"
-    shutil.copytree(machine.master, kept, copy_function=shutil.copy2)
-    for path in (kept, *kept.rglob("*")):
-        os.chown(path, ALICE, ALICE)
+    shutil.copytree(machine.master, kept)
+    give_to_alice(kept)
     to = machine.home / "back"
     last = restored(machine, "--all", "--to", str(to))
     assert (last["result"], len(last["restored"])) == ("complete", 1)
@@ -117,15 +144,7 @@ def test_a_drive_that_the_desktop_has_open_is_read_and_left_open(machine: Machin
 
 
 def test_damaged_files_are_listed_the_rest_is_restored_and_the_exit_code_is_14(machine: Machine, red: Path) -> None:
-    rotten = (machine.master / "photos/1.jpg").read_bytes()[4096:8192]
-    run("cryptsetup", "open", "--key-file=-", luks_on(red), "luks-rot", given=PASSPHRASE)
-    try:
-        with open("/dev/mapper/luks-rot", "r+b") as device:
-            content = device.read()
-            device.seek(content.index(rotten))
-            device.write(b"rot")
-    finally:
-        run("cryptsetup", "close", "luks-rot")
+    rot(red, (machine.master / "photos/1.jpg").read_bytes())
     last = restored(machine, "documents:photos", "--to", str(machine.home / "back"), code=14)
     assert [each["path"] for each in last["unread"]] == ["photos/1.jpg"]
     assert sorted(os.listdir(machine.home / "back/photos")) == ["0.jpg", "2.jpg"]
@@ -137,3 +156,95 @@ def test_a_path_that_is_nowhere_is_said_with_where_to_look(machine: Machine, red
     assert done.returncode == 2
     assert "documents:gone is on none of the drives that are here (red)" in done.stderr
     assert is_held() == []
+
+
+# --- looking around
+
+
+def test_the_states_are_dated_folders_for_who_asked_until_the_drive_is_closed(machine: Machine, red: Path) -> None:
+    done = as_alice(machine, "mount", "red", "--passphrase-file", str(machine.secret))
+    assert done.returncode == 0, done.stdout + done.stderr
+    place = machine.runtime / "mnt/red-browse/documents"
+    (old,) = [path for path in place.iterdir() if path.name != "current"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d", old.name)
+    seen = run("setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", "cat", old / "shopping.txt")
+    assert seen == "bread\n"
+    with pytest.raises(AssertionError, match="Permission denied"):
+        run("setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "ls", place)
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        run("btrfs", "property", "set", "-ts", old, "ro", "false")
+    with pytest.raises(AssertionError, match="Read-only file system"):
+        run("touch", place / "x")
+    assert f"STILL OPEN: red, to look around in {machine.runtime}/mnt/red-browse" in machine.flashback("status").stdout
+    held = machine.flashback("run", "--passphrase-file", str(machine.secret))
+    assert (held.returncode, "flashback close red" in held.stdout) == (12, True)
+    last = restored(machine, "documents:shopping.txt", "--to", str(machine.home / "back"))
+    assert last["drive_state"] == "open"
+    closed = machine.flashback("close", "red", "--json")
+    assert json.loads(closed.stdout.splitlines()[-1])["safe_to_remove"] is True
+    assert not place.parent.exists()
+    assert is_held() == []
+
+
+def as_alice(machine: Machine, *argv: str) -> subprocess.CompletedProcess[str]:
+    """The command as sudo starts it for her."""
+    return subprocess.run(
+        [*COMMAND, *argv],
+        env=machine.environment | {"SUDO_UID": str(ALICE), "SUDO_USER": "alice"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+# --- is it good?
+
+
+def test_a_verified_drive_is_told_with_what_was_proven_and_status_remembers_it(machine: Machine, red: Path) -> None:
+    done = machine.flashback("verify", "--full", "--passphrase-file", str(machine.secret))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "red: verified. 4 files (879 KiB) equal to the master, 1 file (6 B) read out of the snapshots" in done.stdout
+    assert "all of it compared with the masters in the last 90 days" in machine.flashback("status").stdout
+    status = json.loads(machine.flashback("status", "--json").stdout)
+    assert (invalid([status], "status.schema.json"), status["drives"][0]["proven"]) == ([], 1)
+
+
+@pytest.mark.parametrize("side", ["master", "drive"])
+def test_a_flipped_bit_with_an_unchanged_time_is_found_on_either_side(machine: Machine, red: Path, side: str) -> None:
+    with contextlib.ExitStack() as stack:
+        top = machine.master if side == "master" else stack.enter_context(machine.opened(red, read_only=False))
+        file = top / ("photos/1.jpg" if side == "master" else "documents/current/photos/1.jpg")
+        before = file.stat()
+        with file.open("r+b") as opened:
+            opened.seek(1000)
+            flipped = opened.read(1)[0] ^ 1
+            opened.seek(1000)
+            opened.write(bytes([flipped]))
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = machine.flashback("verify", "--sample", "50", "--json", "--passphrase-file", str(machine.secret))
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, invalid(events, "run-events.schema.json")) == (14, [])
+    assert [each["path"] for each in events[-1]["unread"]] == ["photos/1.jpg"]
+    assert events[-1]["compared"]["documents"]["differing"] == ["photos/1.jpg"]
+
+
+def test_what_is_damaged_is_found_by_scrub_and_by_verify(machine: Machine, red: Path) -> None:
+    rot(red, (machine.master / "photos/1.jpg").read_bytes())
+    for command in (("scrub",), ("verify", "--full")):
+        done = machine.flashback(*command, "--json", "--passphrase-file", str(machine.secret))
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        assert (done.returncode, invalid(events, "run-events.schema.json")) == (14, []), done.stderr
+        assert "1.jpg" in json.dumps([events[-1]["unread"] if command[0] == "verify" else events[-1]["scrub"]])
+        assert events[-1]["safe_to_remove"] is True
+
+
+def rot(device: Path, content: bytes) -> None:
+    """Write over a file's extent below the file system, so that its checksum does not fit any more."""
+    run("cryptsetup", "open", "--key-file=-", luks_on(device), "luks-rot", given=PASSPHRASE)
+    try:
+        with open("/dev/mapper/luks-rot", "r+b") as opened:
+            opened.seek(opened.read().index(content[4096:8192]))
+            opened.write(b"rot")
+    finally:
+        run("cryptsetup", "close", "luks-rot")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from flashback.core.errors import NoSpace, NotFinished, UsageError
 from flashback.core.events import Event, Step, StepBegun
 from flashback.drive import journal
 from flashback.recover import destination
+from flashback.recover import in_place as over
 from flashback.recover.destination import PREFIX
 from flashback.recover.parts import Owner, Part, Planner
 from flashback.recover.wanted import Wanted, When, moment
@@ -359,3 +361,78 @@ def test_what_was_written_wrongly_is_found_and_not_given_its_name(rig: Rig) -> N
     (done,) = rig.restore(to=rig.home)
     assert [(each.path, each.damage) for each in done.troubles] == [(b"current/file", False)]
     assert os.listdir(rig.home / "documents") == ["other"]
+
+
+# --- over what is there
+
+
+def in_place(rig: Rig, *paths: str) -> tuple[list[tuple[str, bytes]], list[Done]]:
+    """What would change, and what came of changing it."""
+    root = os.open(rig.drive, os.O_RDONLY)
+    try:
+        with ExitStack() as opened:
+            planner = Planner(root, opened, When(), None, ())
+            plans = []
+            for path in paths or (b"",):
+                wanted = rig.wanted(path)
+                found = planner.find(wanted)
+                assert found is not None
+                plans.append(over.plan(planner, wanted, found[0], None))
+            doing = Work(Programs(), rig.tell, lambda: None, "uuid", rig.home)
+            done = [doing.restore(each.part, each.put) for each in plans]
+            return [(c.how.value, c.item.path) for each in plans for c in each.changes], done
+    finally:
+        os.close(root)
+
+
+def test_over_what_is_there_only_what_differs_is_exchanged_and_the_rest_stays(rig: Rig) -> None:
+    odd_tree(rig.copy)
+    rig.restore(to=rig.home)
+    rig.master.rmdir()
+    (rig.home / "documents").rename(rig.master)
+    (rig.master / "mine").write_bytes(b"mine")
+    (rig.master / "a").write_bytes(b"A")
+    (rig.master / "~").unlink()
+    shutil.rmtree(rig.master / "directory/#deeper")
+    (rig.master / "link").unlink()
+    (rig.master / "link").symlink_to("elsewhere")
+    (rig.master / "two words").unlink()
+    (rig.master / "two words").mkdir()
+    untouched = (rig.master / "sparse").stat().st_ino
+    changes, (done,) = in_place(rig)
+    assert ("replaced", b"a") in changes
+    assert ("new", b"~") in changes
+    assert ("put-aside", b"two words") in changes
+    assert ("replaced", b"link") in changes
+    assert done.troubles == []
+    assert (rig.master / "mine").read_bytes() == b"mine"
+    assert (rig.master / "two words.before-restore-20260103T000000Z").is_dir()
+    assert (rig.master / "sparse").stat().st_ino == untouched
+    shutil.rmtree(rig.master / "two words.before-restore-20260103T000000Z")
+    (rig.master / "mine").unlink()
+    left = run("rsync", "-aAXnic", "--omit-dir-times", "--delete", f"{rig.copy}/", f"{rig.master}/")
+    assert left == ""
+    assert in_place(rig)[0] == []
+    assert staged(rig.master) == []
+
+
+def test_a_content_that_rotted_while_its_time_stayed_is_exchanged_in_place(rig: Rig) -> None:
+    for place, content in ((rig.copy, b"good"), (rig.master, b"bad!")):
+        (place / "file").write_bytes(content)
+        os.utime(place / "file", ns=(1, 1))
+    assert in_place(rig, "file")[0] == [("replaced", b"file")]
+    assert (rig.master / "file").read_bytes() == b"good"
+
+
+def test_a_link_on_the_way_is_not_followed_in_place(rig: Rig) -> None:
+    (rig.copy / "photos").mkdir()
+    (rig.copy / "photos/1.jpg").write_bytes(b"1")
+    outside = rig.home / "outside"
+    outside.mkdir()
+    (rig.master / "photos").symlink_to(outside)
+    changes, (done,) = in_place(rig, "photos/1.jpg")
+    assert ("put-aside", b"photos") in changes
+    assert os.listdir(outside) == []
+    assert (rig.master / "photos/1.jpg").read_bytes() == b"1"
+    assert (rig.master / "photos.before-restore-20260103T000000Z").is_symlink()
+    assert done.troubles == []

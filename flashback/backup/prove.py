@@ -1,0 +1,196 @@
+"""`flashback verify`: copy and master compared by content, versions read out of the snapshots, and what that proves."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from flashback.backup.verify import Compared, compare_content
+from flashback.config.values import Master
+from flashback.core.context import Context
+from flashback.core.errors import DriveGone, Exit, FlashbackError
+from flashback.core.events import Finished, Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
+from flashback.core.signals import Interrupted
+from flashback.core.text import number, rfc3339, size
+from flashback.drive import layout, states
+from flashback.drive.reading import Reading
+from flashback.drive.recognise import Candidate
+from flashback.drive.session import OpenDrive
+from flashback.health.drill import Drill, drill
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import ProofKind, ProofRecord
+from flashback.tell import explain
+
+
+def verify_drive(
+    context: Context, ledger: Ledger, candidate: Candidate, masters: Sequence[Master], *, sample: int | None
+) -> int:
+    """Verify a drive, all of it (`sample` is `None`) or so many files; tell it, and return the exit code."""
+    return Proving(context, ledger, candidate, masters, sample).execute()
+
+
+@dataclass(slots=True)
+class Proving:
+    """One verification; filled step by step, so that what it tells is true after any ending."""
+
+    context: Context
+    ledger: Ledger
+    candidate: Candidate
+    masters: Sequence[Master]
+    sample: int | None
+    compared: list[Compared] = field(default_factory=list)
+    drilled: Drill | None = None
+    rng: random.Random = field(default_factory=random.SystemRandom)
+    started: float = field(default_factory=time.monotonic)
+
+    def execute(self) -> int:
+        """See `verify_drive`. Only what nobody expected is raised."""
+        reading, begun, name = Reading(self.context, self.candidate), self.context.clock(), self.candidate.known.name
+        try:
+            with reading.held(purpose="verify") as drive:
+                self._compare(drive)
+                self._drill(drive)
+            self._remember()
+            last = self._finished(reading, begun)
+        except (FlashbackError, Interrupted) as error:
+            if isinstance(error, DriveGone):
+                error.what = f"{name} was unplugged while it was being read"
+                error.hint = f"plug it in again, then: flashback verify {name}"
+            explanation = explain.explain(error, drive=name)
+            last = explain.finished(explanation, name, self._facts(begun), closed_for_sure=reading.safe_to_remove)
+        self.context.tell(last)
+        return int(last.exit_code)
+
+    def _compare(self, drive: OpenDrive) -> None:
+        for master in self.masters:
+            state = next(iter(s for s in states.states_of(drive.root, master.name) if s.name == layout.CURRENT), None)
+            if state is None or not state.complete:
+                self._remark(master.name, "its copy on the drive is not complete, so it is not compared")
+            elif not master.path.is_dir():
+                self._remark(master.name, f"{master.path} is not there, so the copy is not compared with it")
+            else:
+                self._compare_one(drive, master, state)
+
+    def _compare_one(self, drive: OpenDrive, master: Master, state: states.State) -> None:
+        begun = time.monotonic()
+        self.context.tell(StepBegun(Step.VERIFY, f"{master.name}: the copy and {master.path}"))
+        try:
+            done = compare_content(
+                drive.root,
+                master,
+                state,
+                sample=self.sample,
+                rng=self.rng,
+                watch=drive.watch,
+                told=lambda so_far, total: self.context.tell(
+                    Progress(Step.VERIFY, so_far.equal_bytes, total, so_far.equal_files)
+                ),
+            )
+        except OSError as problem:
+            drive.watch()
+            self._remark(master.name, f"{master.path} cannot be read: {problem.strerror}")
+            return
+        self.compared.append(done)
+        for each in done.unread:
+            self.context.tell(Remarked(each))
+        words = f"{number(done.equal_files, 'file')} ({size(done.equal_bytes)}) equal"
+        self.context.tell(StepDone(Step.VERIFY, time.monotonic() - begun, f"{master.name}: {words}"))
+
+    def _drill(self, drive: OpenDrive) -> None:
+        begun = time.monotonic()
+        self.context.tell(StepBegun(Step.VERIFY, "files out of the snapshots"))
+        self.drilled = drill(
+            drive.root,
+            sample=self.sample,
+            rng=self.rng,
+            known={each.master: each.read for each in self.compared},
+            watch=drive.watch,
+            told=lambda done: self.context.tell(Progress(Step.VERIFY, done.bytes, None, done.files)),
+        )
+        words = f"{number(self.drilled.files, 'file')} ({size(self.drilled.bytes)}) read out of the snapshots"
+        self.context.tell(StepDone(Step.VERIFY, time.monotonic() - begun, words))
+
+    def _remember(self) -> None:
+        """What was proven, with what there was to be proven."""
+        uuid, now = self.candidate.known.uuid, self.context.clock()
+        files, equal = (sum(getattr(each, f"equal_{what}") for each in self.compared) for what in ("files", "bytes"))
+        total, bad = sum(each.bytes for each in self.compared), len(self._wrong())
+        proofs = [ProofRecord(uuid, now, ProofKind.COMPARED, files, equal, total, bad)] if self.compared else []
+        if self.drilled is not None and (self.drilled.files or self.drilled.damaged):
+            drilled = self.drilled
+            proofs.append(
+                ProofRecord(uuid, now, ProofKind.DRILLED, drilled.files, drilled.bytes, 0, len(drilled.damaged))
+            )
+        with suppress(FlashbackError):  # where it cannot be remembered, it was proven all the same
+            for proof in proofs:
+                self.ledger.record_proof(proof)
+
+    def _remark(self, master: str, what: str) -> None:
+        self.context.tell(Remarked(Remark(RemarkKind.GENERAL, master, b"", what)))
+
+    # --- tell
+
+    def _wrong(self) -> list[dict[str, str]]:
+        """Every file that is not as it should be, and why."""
+        two = "size and time are those of the master, the content is not"
+        wrong = [_said(each.master, os.fsdecode(path), two) for each in self.compared for path in each.differing]
+        wrong += [_said(each.master, os.fsdecode(t.path), t.why) for each in self.compared for t in each.damaged]
+        found = self.drilled.damaged if self.drilled is not None else []
+        return wrong + [_said(f"{s.master}/{s.name}", os.fsdecode(_inside(t.path)), t.why) for s, t in found]
+
+    def _finished(self, reading: Reading, begun: datetime) -> Finished:
+        wrong, unread = self._wrong(), [each for done in self.compared for each in done.unread]
+        code = Exit.DAMAGE if wrong else Exit.UNREAD if unread else Exit.DONE
+        error = self._error(len(wrong)) if wrong else None
+        return Finished(
+            result="failed" if wrong else "incomplete" if unread else "complete",
+            exit_code=code,
+            drive=self.candidate.known.name,
+            drive_state=reading.state,
+            safe_to_remove=reading.safe_to_remove,
+            facts=self._facts(begun),
+            error=error,
+            next_step=error["next"] if error else "make the files readable for their owner" if unread else "",
+        )
+
+    def _error(self, count: int) -> dict[str, Any]:
+        name = self.candidate.known.name
+        hint = (
+            "look which of the two is right. If the master's is: `touch` it, and the next run copies it again. "
+            f"If the copy is: flashback restore PATH --drive {name}. What the drive does not give is on another one, "
+            f"perhaps; flashback scrub {name} reads all of it"
+        )
+        what = f"{number(count, 'file')} {'is' if count == 1 else 'are'} not as they should be"
+        return {"kind": "DamageFound", "what": what, "findings": [], "held": [], "next": hint}
+
+    def _facts(self, begun: datetime) -> dict[str, Any]:
+        drilled = self.drilled
+        unread = [
+            {"master": each.master, "path": os.fsdecode(each.path), "why": each.detail}
+            for done in self.compared
+            for each in done.unread
+        ]
+        return {
+            "action": "verify",
+            "begun": rfc3339(begun),
+            "ended": rfc3339(self.context.clock()),
+            "seconds": round(time.monotonic() - self.started, 1),
+            "unread": self._wrong() + unread,
+            "compared": {each.master: each.as_json() for each in self.compared},
+            "drilled": {"files": drilled.files, "bytes": drilled.bytes} if drilled is not None else None,
+        }
+
+
+def _inside(path: bytes) -> bytes:
+    """Below the state that it lies in."""
+    return path.partition(b"/")[2] or path
+
+
+def _said(master: str, path: str, why: str) -> dict[str, str]:
+    return {"master": master, "path": path, "why": why}

@@ -1,0 +1,125 @@
+"""A drill: versions of files out of the snapshots are read to their end, as a restore would have to read them.
+
+The drive's checksums are looked at by the kernel as it reads; what does not fit is not given out.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from flashback.core.descent import DIRECTORY, Descent, exchanged
+from flashback.drive import layout, states
+from flashback.drive.states import State
+from flashback.drive.tree import Item, Trouble, digest, item_of, listed
+
+TRIES: Final = 20
+"""So many times as files are wanted it is tried to find one: directories may be empty."""
+
+Version = tuple[int, int, int, int]
+"""What tells versions of a file apart within a master, all its snapshots together: see `version_of`."""
+
+
+@dataclass(slots=True)
+class Drill:
+    """What was read. `damaged` are the files that were not given out, with the snapshot they lie in."""
+
+    files: int = 0
+    bytes: int = 0
+    damaged: list[tuple[State, Trouble]] = field(default_factory=list)
+
+
+def version_of(item: Item) -> Version:
+    """A snapshot has the inode numbers of what it was taken of; a version that was written anew differs in the rest."""
+    return item.ino, item.size, item.mtime_ns, item.blocks
+
+
+def drill(
+    root: int,
+    *,
+    sample: int | None,
+    rng: random.Random,
+    known: dict[str, set[Version]],
+    watch: Callable[[], None],
+    told: Callable[[Drill], None],
+) -> Drill:
+    """Read `sample` files of random snapshots of the drive open as `root`, or each version of every file once.
+
+    `known` are the versions, by master, that were read already; they are left out of the second. Damage is in the
+    result, not an exception. Raises what `watch` raises.
+    """
+    done = Drill()
+    found = [
+        state
+        for master in states.masters_on(root)
+        for state in states.states_of(root, master)
+        if state.name != layout.CURRENT or sample is None
+    ]
+    chosen = _every(root, found, known, done) if sample is None else _random(root, found, sample, rng, done)
+    for state, item in chosen:
+        watch()
+        with states.opened(root, state) as (folder, _name), Descent(folder, beyond=True) as below:
+            try:
+                digest(*below.parent(item.path), afresh=True)
+            except OSError as problem:
+                watch()
+                done.damaged.append((state, Trouble(item.path, problem.strerror or "it cannot be read")))
+                continue
+        done.files += 1
+        done.bytes += item.size
+        told(done)
+    return done
+
+
+def _every(root: int, found: list[State], known: dict[str, set[Version]], done: Drill) -> Iterator[tuple[State, Item]]:
+    for state in found:
+        seen = known.setdefault(state.master, set())
+        with states.opened(root, state) as (folder, name):
+            for item in listed(folder, name, lambda trouble, state=state: done.damaged.append((state, trouble))):  # type: ignore[misc]
+                if item.is_file and version_of(item) not in seen:
+                    seen.add(version_of(item))
+                    yield state, item
+
+
+def _random(
+    root: int, found: list[State], sample: int, rng: random.Random, done: Drill
+) -> Iterator[tuple[State, Item]]:
+    """By steps down at random, so that no snapshot has to be listed. Files of small directories come more often."""
+    left = sample
+    for _ in range(sample * TRIES if found else 0):
+        if not left:
+            return
+        state = rng.choice(found)
+        with states.opened(root, state) as (folder, name):
+            item = _one(folder, name, rng, lambda trouble, state=state: done.damaged.append((state, trouble)))  # type: ignore[misc]
+        if item is not None:
+            left -= 1
+            yield state, item
+
+
+def _one(folder: int, name: bytes, rng: random.Random, trouble: Callable[[Trouble], None]) -> Item | None:
+    """A file somewhere below; `None` where the way ended in an empty directory or a link."""
+    path = name
+    here = os.dup(folder)
+    try:
+        while True:
+            at = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if not stat.S_ISDIR(at.st_mode):
+                return item_of(path, at) if stat.S_ISREG(at.st_mode) else None
+            here = exchanged(here, os.open(name, DIRECTORY, dir_fd=here))
+            names = os.listdir(here)
+            if not names:
+                return None
+            name = os.fsencode(rng.choice(names))
+            path += b"/" + name
+    except OSError as problem:
+        trouble(Trouble(path, problem.strerror or "it cannot be read"))
+        return None
+    finally:
+        with suppress(OSError):
+            os.close(here)

@@ -1,0 +1,188 @@
+"""Restore over what is there: what would change is found first, shown, and asked about; then each file is exchanged.
+
+Nothing is removed that the drive does not know of. A file is exchanged as a whole by one rename; where a directory
+stands in the place of a file, or the other way round, it is put aside under another name, never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+
+from flashback.core.descent import DIRECTORY, Descent
+from flashback.core.errors import UsageError
+from flashback.drive import layout, states
+from flashback.drive.states import State
+from flashback.drive.tree import Item, Trouble, digest, listed
+from flashback.recover import destination
+from flashback.recover.destination import Staging
+from flashback.recover.parts import Owner, Part, Planner, differs, with_the_way
+from flashback.recover.wanted import Wanted
+from flashback.recover.work import Done
+from flashback.tools.rename import rename_new
+
+
+class How(StrEnum):
+    """What becomes of one path."""
+
+    NEW = "new"
+    REPLACED = "replaced"
+    ASIDE = "put-aside"
+    ATTRIBUTES = "attributes"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that is to change, relative to the master."""
+
+    how: How
+    item: Item
+
+
+@dataclass(slots=True)
+class InPlace:
+    """One path that is restored over what is there: `part` has only what is to change, and the directories above."""
+
+    part: Part
+    changes: list[Change]
+
+    def as_json(self) -> dict[str, object]:
+        """For the plan."""
+        changes = [{"path": os.fsdecode(each.item.path), "how": each.how.value} for each in self.changes]
+        return {**self.part.as_json(), "changes": changes}
+
+    def put(self, stage: Staging, done: Done) -> None:
+        """Exchange everything that is ready. What cannot be is told as trouble of this side."""
+        part, placed = self.part, b""
+        with Descent(stage.files) as ready, Descent(part.place, beyond=True) as there:
+            for change in self.changes:
+                path = change.item.path
+                if placed and path.startswith(placed):
+                    continue  # it came with the directory that it lies in
+                try:
+                    source, name = ready.parent(path)
+                    os.stat(name, dir_fd=source, follow_symlinks=False)
+                except OSError:
+                    continue  # it could not be had, which was said
+                try:
+                    _exchange(change, source, there.parent(path)[0], name, part.state)
+                except OSError as problem:
+                    done.troubles.append(Trouble(path, problem.strerror or "it cannot be put there", damage=False))
+                    continue
+                if change.item.is_directory and change.how is not How.ATTRIBUTES:
+                    placed = path + b"/"
+        done.name = part.wanted.path
+
+
+def plan(planner: Planner, wanted: Wanted, state: State, owner: Owner | None) -> InPlace:
+    """What would change where `wanted` was. Raises `UsageError` where that is not known, `NotFinished`."""
+    if wanted.home is None:
+        raise UsageError(f"where {wanted.said} was on this machine is not known", hint="use --to DIR instead")
+    place = planner.opened.enter_context(destination.directory(wanted.home, planner.trusted))
+    folder, name = planner.opened.enter_context(states.opened(planner.root, state))
+    top = planner.opened.enter_context(layout.directory(folder, os.fsdecode(name)))
+    troubles: list[Trouble] = []
+    items = list(_everything(top, wanted, troubles))
+    changes = list(_changes(items, top, place, owner, troubles))
+    needed = _with_those_above(items, changes)
+    part = Part(wanted, state, top, place, wanted.home, b"", wanted.path, needed, troubles)
+    if not changes and not troubles:
+        part.already = wanted.path
+    return InPlace(part, changes)
+
+
+def _everything(top: int, wanted: Wanted, troubles: list[Trouble]) -> Iterator[Item]:
+    if wanted.path:
+        yield from with_the_way(top, wanted.path, troubles.append)
+        return
+    for name in sorted(os.fsencode(each) for each in os.listdir(top)):
+        yield from listed(top, name, troubles.append)
+
+
+def _changes(
+    items: Sequence[Item], source: int, place: int, owner: Owner | None, troubles: list[Trouble]
+) -> Iterator[Change]:
+    missing = b""
+    with Descent(source) as here, Descent(place, beyond=True) as there:
+        for item in items:
+            if missing and item.path.startswith(missing):
+                yield Change(How.NEW, item)
+                continue
+            try:
+                parent, name = there.parent(item.path)
+                at = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                yield Change(How.NEW, item)
+                missing = item.path + b"/" if item.is_directory else missing
+                continue
+            except OSError:
+                troubles.append(Trouble(item.path, "a link, or no directory, is on the way to it", damage=False))
+                continue
+            how = _how(item, at, here, there, owner)
+            if how is not None:
+                yield Change(how, item)
+            if how is How.ASIDE and item.is_directory:
+                missing = item.path + b"/"
+
+
+def _how(item: Item, at: os.stat_result, here: Descent, there: Descent, owner: Owner | None) -> How | None:
+    what = differs(item, at, owner)
+    if what == "kind":
+        same_rank = not item.is_directory and not stat.S_ISDIR(at.st_mode)
+        return How.REPLACED if same_rank else How.ASIDE
+    if item.is_directory:
+        return How.ATTRIBUTES if what else None
+    if what or at.st_mtime_ns != item.mtime_ns:
+        return How.REPLACED
+    with contextlib.suppress(OSError):
+        if _content(item, here) == _content(item, there):
+            return None
+    return How.REPLACED
+
+
+def _content(item: Item, below: Descent) -> bytes:
+    parent, name = below.parent(item.path)
+    return digest(parent, name) if item.is_file else os.readlink(name, dir_fd=parent)
+
+
+def _with_those_above(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:
+    """The items that change, and the directories on the way to them, which rsync needs to get there."""
+    paths = {each.item.path for each in changes}
+    for path in list(paths):
+        while (path := path.rpartition(b"/")[0]) and path not in paths:
+            paths.add(path)
+    return [item for item in items if item.path in paths]
+
+
+def _exchange(change: Change, source: int, target: int, name: bytes, state: State) -> None:
+    """One rename, or two where something is put aside. Raises `OSError`."""
+    match change.how:
+        case How.NEW:
+            rename_new(source, name, target, name)
+        case How.REPLACED:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        case How.ASIDE:
+            suffix = f".before-restore-{state.mark}".encode()
+            rename_new(target, name, target, name[: 255 - len(suffix)] + suffix)
+            rename_new(source, name, target, name)
+        case How.ATTRIBUTES:
+            _dress(source, target, name)
+
+
+def _dress(source: int, target: int, name: bytes) -> None:
+    """A directory's owner, rights and attributes; its owner first, since that takes mode bits away."""
+    with ExitStack() as opened:
+        ready, there = (os.open(name, DIRECTORY, dir_fd=each) for each in (source, target))
+        opened.callback(os.close, ready)
+        opened.callback(os.close, there)
+        at = os.fstat(ready)
+        if os.geteuid() == 0:
+            os.fchown(there, at.st_uid, at.st_gid)
+        os.fchmod(there, stat.S_IMODE(at.st_mode))
+        for attribute in os.listxattr(ready):
+            os.setxattr(there, attribute, os.getxattr(ready, attribute))
