@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
 
 from flashback.backup import room
+from flashback.backup.last_copies import Rotation, only_here
 from flashback.backup.pins import Name
 from flashback.backup.plan import Plan, snapshots_of
 from flashback.backup.record import ballast_missing
@@ -53,6 +54,7 @@ def with_room(
     lines: Sequence[journal.Line],
     pins: Collection[Name],
     now: datetime,
+    rotation: Rotation,
 ) -> Plan:
     """The plan of a run with what is to make way for it; of the snapshots of its masters and no others."""
     names = {
@@ -62,8 +64,16 @@ def with_room(
     decided = room.decisions(names, journal.completed_by(lines), pins, keep, now)
     need = room.need_of([each.changes for each in plan.masters], ballast=ballast_missing(drive))
     reserve = 0 if plan.is_empty else room.reserve_of(keep, plan.space.size)
-    made = room.plan(plan.space, need, reserve, room.in_order(decided), lambda goes: measured(drive, goes))
+    made = room.plan(
+        plan.space, need, reserve, room.in_order(decided), lambda goes: measured(drive, arranged(rotation, goes))
+    )
     return replace(plan, room=made)
+
+
+def arranged(rotation: Rotation, goes: Sequence[Goes]) -> tuple[Goes, ...]:
+    """The same, with those that hold the last of a file in the whole rotation behind all others."""
+    last = only_here(rotation, [(each.master, each.name) for each in goes])
+    return tuple(sorted(goes, key=lambda each: (each.master, each.name) in last))
 
 
 def refuse_hopeless(plan: Plan, name: str) -> None:
@@ -109,11 +119,20 @@ def _number(drive: OpenDrive, each: Goes) -> int:
 class Pruning:
     """Removes what goes, and what could go further where that was not enough. `removed` is true after any ending."""
 
-    def __init__(self, context: Context, drive: OpenDrive, write: Write, *, further: Sequence[Goes] = ()) -> None:
+    def __init__(
+        self,
+        context: Context,
+        drive: OpenDrive,
+        write: Write,
+        *,
+        further: Sequence[Goes] = (),
+        arrange: Callable[[Sequence[Goes]], Sequence[Goes]] = tuple,
+    ) -> None:
         self.context = context
         self.drive = drive
         self.write = write
         self.further = list(further)
+        self.arrange: Callable[[Sequence[Goes]], Sequence[Goes]] | None = arrange
         self.removed: list[Goes] = []
 
     def remove(self, goes: Sequence[Goes]) -> None:
@@ -139,6 +158,8 @@ class Pruning:
 
     def more(self) -> bool:
         """The drive is full: remove what may still go until there is some room; false when there is nothing."""
+        if self.arrange is not None:
+            self.further, self.arrange = list(self.arrange(self.further)), None
         before = len(self.removed)
         while self.further and (len(self.removed) == before or not self._some_room()):
             self.remove([self.further.pop(0)])

@@ -13,6 +13,7 @@ from typing import Any
 from flashback.backup import pins
 from flashback.backup.copy import CopyResult, bring_up_to_date
 from flashback.backup.holds import Watch
+from flashback.backup.last_copies import Rotation
 from flashback.backup.masters import carried, look_at
 from flashback.backup.plan import (
     MasterPlan,
@@ -24,7 +25,7 @@ from flashback.backup.plan import (
     snapshots_of,
     space_for,
 )
-from flashback.backup.prune import Pruning, refuse_hopeless, with_room
+from flashback.backup.prune import Pruning, arranged, refuse_hopeless, with_room
 from flashback.backup.record import (
     distrust_history,
     keep_ballast,
@@ -47,6 +48,7 @@ from flashback.drive.written import write_line
 from flashback.health.scrub import scrub
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.rows import scrub_facts
+from flashback.rotation.values import Standing
 from flashback.tools import btrfs
 
 
@@ -112,11 +114,16 @@ class Run:
             lines=lines,
             pins=self.report.pins,
             now=now,
+            rotation=self._rotation(),
         )
         files = sum(each.changes.files_to_copy for each in plans)
         detail = f"{number(files, 'file')} to copy, {size(plan.needed)}" if files else "nothing to copy"
         self.context.tell(StepDone(Step.PLAN, time.monotonic() - begun, detail))
         return plan
+
+    def _rotation(self) -> Rotation:
+        lost = frozenset(each.uuid for each in self.ledger.drives() if each.standing is Standing.LOST)
+        return Rotation(self.places.catalogues, self.known.uuid, lost)
 
     def _begin(self, lines: tuple[journal.Line, ...]) -> None:
         """The ledger learns what the drive's journal knows, then gives the run its number."""
@@ -155,7 +162,8 @@ class Run:
 
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
         write = partial(self._note_snapshot, drive)
-        self._pruning = Pruning(self.context, drive, write, further=plan.room.further)
+        arrange = partial(arranged, self._rotation())
+        self._pruning = Pruning(self.context, drive, write, further=plan.room.further, arrange=arrange)
         self.report.pruned = self._pruning.removed
         self._pruning.remove(plan.room.goes)
         pins.settle(self.ledger, self.known.uuid, self.report.journal, write)

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from flashback.core.errors import DriveState, Exit
 from flashback.core.events import UNREAD, Finished, Remark, RemarkKind
 from flashback.core.text import duration, number, shown, size
-from flashback.tell import Facts, MasterFacts, PlanFacts, ScrubFacts, Space, Verbosity, restored
+from flashback.tell import Facts, MasterFacts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored
 from flashback.tell.explain import DRIVE_SENTENCES, still_held_line
 
 FIRST_REMARKS: Final = 10
@@ -81,6 +81,7 @@ COMPLETE: Final = {
 """By `facts["action"]`."""
 
 NOTHING: Final = {
+    "prune": "nothing to remove: every snapshot is kept by a rule.",
     "close": "it was not open here.",
     "mount": "it is open to look around in already.",
     "restore": "nothing to restore: all of it is there, and equal.",
@@ -148,7 +149,7 @@ def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
             Line(f"{size(each['bytes']):>8}  {shown(each['master'])}/{shown(each['path'])}", depth=2)
             for each in known["largest"]
         ]
-    lines += [Line(f"removed to make space: snapshot {shown(each)}", Tone.WARN, 1) for each in known.get("prune", ())]
+    lines += [Line(text, Tone.WARN if depth == 1 else Tone.PLAIN, depth) for depth, text in pruned.plan_of(plan)]
     if known.get("scrub"):
         lines.append(Line("then everything on the drive is read back (scrub)", depth=1))
     lines += _plan_space(known.get("space"))
@@ -216,6 +217,8 @@ def _success(last: Finished, facts: Facts) -> str:
         return f"nothing to do: {which} on the drive as in the master{timing}."
     if action in {"restore", "verify"}:
         return restored.headline(last.facts) if action == "restore" else restored.verified(last.facts)
+    if action == "prune":
+        return pruned.headline(last.facts)
     done = COMPLETE.get(action, "done")
     masters = facts.get("masters")
     return f"{done}. {counts(masters.values())}{timing}." if masters else f"{done}{timing}."

@@ -221,6 +221,16 @@ PLAN = {
     "masters": {"documents": DOCUMENTS, "photos": {}},
     "largest": [{"master": "documents", "path": "video", "bytes": 4 * GIB}],
     "prune": ["documents/20250101T000000Z"],
+    "snapshots": [
+        {
+            "master": "documents",
+            "name": "20250101T000000Z",
+            "keep": False,
+            "rule": "none",
+            "reasons": ["not among the last 3", "older than the newest 7 days"],
+            "bytes": 12_900_000,
+        }
+    ],
     "holds": [{"name": "mass-deletion", "why": "most files would go"}],
     "scrub": True,
     "space": {"size": 931 * GIB, "free": 400 * GIB, "needed": 6 * GIB},
@@ -235,7 +245,8 @@ def test_a_plan_is_told_whole() -> None:
         "  photos: nothing to do",
         "  most of it is in:",
         "     4.0 GiB  documents/video",
-        "  removed to make space: snapshot documents/20250101T000000Z",
+        "  1 old snapshot makes way, 12.3 MiB come free:",
+        "    documents/20250101T000000Z  12.3 MiB  not among the last 3; older than the newest 7 days",
         "  then everything on the drive is read back (scrub)",
         "  space: about 6.0 GiB needed, 400 GiB free of 931 GiB",
         "! held by the guard mass-deletion: most files would go (to allow it: --allow mass-deletion)",
