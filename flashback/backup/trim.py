@@ -14,7 +14,7 @@ from flashback.backup.last_copies import Rotation, vanishing
 from flashback.backup.masters import carried
 from flashback.backup.plan import read_journal, snapshots_of, space_for
 from flashback.backup.prune import Pruning, measured
-from flashback.backup.record import keep_ballast, write_line
+from flashback.backup.record import keep_ballast
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
 from flashback.core.context import Context
@@ -26,6 +26,7 @@ from flashback.drive import journal
 from flashback.drive.commit import commit
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import OpenDrive, Session
+from flashback.drive.written import write_line
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.retention import Decision, Value
 from flashback.rotation.values import SnapshotRecord, SpaceRecord, Standing
