@@ -24,6 +24,7 @@ SHORTEST: Final = 128
 _MARGIN: Final = 0.3
 """Of 3,000 random blocks of each of nine lengths from 128 to 4096 bytes none lay further below its expectation."""
 _CUT_FROM: Final = 4096
+_STARTS: Final = (128, 256, 512, 1024, 2048, 4096)
 
 
 class Damage(StrEnum):
@@ -38,14 +39,14 @@ class Damage(StrEnum):
 class Look(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
     """A file at a glance. `kind` is by its first bytes, empty where they say nothing; `head`, `middle`, `tail` are
     digests of blocks, and `noise` says of each whether it is as random as encrypted bytes are; `blank`: every block is
-    one byte repeated; `ended`: it ends as its kind does (`None`: the kind has no such end). `start` is a digest of the
-    first `SHORTEST` bytes.
+    one byte repeated; `ended`: it ends as its kind does (`None`: the kind has no such end). `starts` are digests of the
+    first bytes, as many as `_STARTS` says and the file has.
     """
 
     path: bytes
     size: int
     kind: str
-    start: bytes
+    starts: tuple[bytes, ...]
     head: bytes
     middle: bytes
     tail: bytes
@@ -74,6 +75,8 @@ _KINDS: Final = {
         b"\xff\xf2",
         b"\xff\xf1",
         b"OggS",
+        b"FORM",
+        b".snd",
         b"fLaC",
         b"\x1aE\xdf\xa3",
         b"RIFF",
@@ -120,6 +123,7 @@ _KINDS: Final = {
         b"LUKS",
         b"\3\xd9\xa2\x9a",
         b"ARROW1",
+        b"JM\1\0",
         b"\xd5\0\0\0",
     ),
 }
@@ -141,7 +145,7 @@ def look(path: bytes, size: int, head: bytes, middle: bytes, tail: bytes) -> Loo
         path=path,
         size=size,
         kind=kind,
-        start=_digest(head[:SHORTEST]),
+        starts=tuple(_digest(head[:length]) for length in _STARTS if length <= len(head)),
         head=_digest(head),
         middle=_digest(middle),
         tail=_digest(tail),
@@ -190,8 +194,8 @@ def damage(old: Look, new: Look) -> Damage | None:
 
 
 def _cut(old: Look, new: Look) -> bool:
-    """Half of it at least is gone, and it begins as it did."""
-    return old.size >= _CUT_FROM and new.size * 2 <= old.size and new.start == old.start
+    """Half of it at least is gone, and what is left is how it began."""
+    return old.size >= _CUT_FROM and new.size * 2 <= old.size and old.starts[: len(new.starts)] == new.starts
 
 
 def _scrambled(old: Look, new: Look) -> bool:

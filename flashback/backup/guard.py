@@ -150,6 +150,9 @@ def _mass_deletion(master: MasterFacts, limits: Guards) -> Hold | None:
     )
     if counts.moved:
         why += f", of which {counts.moved:,} have only moved"
+    if len(counts.deleted_below) > 1 or any(place for place, _ in counts.deleted_below):
+        places = (f"{shown(place) or master.name} ({count:,})" for place, count in counts.deleted_below)
+        why += f"; most of them in {', '.join(places)}"
     return Hold(HoldName.MASS_DELETION, why, master.name, _shown(counts.deleted_examples))
 
 
@@ -219,16 +222,20 @@ def known_holds(names: Collection[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def enforce(holds: Sequence[Hold], allowed: Collection[str], *, drive: str) -> None:
-    """Raise `HeldByGuard` unless every hold is allowed by name."""
+def enforce(holds: Sequence[Hold], allowed: Collection[str], *, drive: str, seen: bool = False) -> None:
+    """Raise `HeldByGuard` unless every hold is allowed by name. `seen`: the plan was shown already."""
     standing = [hold for hold in holds if hold.name not in allowed]
     if not standing:
         return
     names = tuple(dict.fromkeys(str(hold.name) for hold in standing))
     allow = " ".join(f"--allow {name}" for name in names)
-    look = f"look at it: flashback run {drive} --dry-run; " if any(hold.name in FLEET for hold in standing) else ""
+    look = (
+        f"look at it: flashback run {drive} --dry-run; "
+        if any(hold.name in FLEET for hold in standing) and not seen
+        else ""
+    )
     raise HeldByGuard(
-        f"the run was held by a guard ({', '.join(names)}); nothing was written",
+        f"held by {'the guard' if len(names) == 1 else 'the guards'} {', '.join(names)}, nothing was written",
         holds=names,
         findings=[line for hold in standing for line in hold.lines()],
         hint=f"{look}if that is as it should be: flashback run {drive} {allow}",

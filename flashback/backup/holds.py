@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from flashback import BUILT
 from flashback.backup.guard import FLEET, Accepted, Hold, HoldName, MasterFacts, enforce, holds_for
@@ -70,6 +70,11 @@ class Watch:
         others = [hold for hold, record in self._standing() if record.drive_uuid != self.known.uuid]
         return (*own, *(hold for hold in others if hold.name not in names))
 
+    def shown(self, holds: Sequence[Hold]) -> dict[str, Any]:
+        """What the plan that is shown says of them: nothing where somebody is about to be asked."""
+        asking = self.context.person.decides and not self.request.dry_run
+        return {} if asking else {"holds": [each.as_json() for each in holds]}
+
     def _facts(self, plan: MasterPlan) -> MasterFacts:
         facts, made = plan.facts(), plan.incumbent.completed
         accepted = {
@@ -121,7 +126,7 @@ class Watch:
         self.report.held = tuple(hold for hold in holds if hold.name not in allowed)
         if self.report.held and not self.report.sequence and _is_worth_remembering(self.report.held, self.request):
             self._number()
-        enforce(holds, allowed, drive=self.known.name)
+        enforce(holds, allowed, drive=self.known.name, seen=self.request.dry_run)
 
     def _doubt(self, hold: Hold, holds: Sequence[Hold], plan: Plan | None) -> Doubt:
         why = "; ".join(each.why for each in holds if each.name == hold.name)

@@ -76,7 +76,7 @@ class Run:
         with self.session.held(purpose="run", read_only=self.request.dry_run) as drive:
             plan = self._see_and_plan(drive)
             holds = self.watch.after(plan)
-            self.context.tell(Planned(plan.as_json(self.known.name) | {"holds": [each.as_json() for each in holds]}))
+            self.context.tell(Planned(plan.as_json(self.known.name) | self.watch.shown(holds)))
             self.watch.settle(holds, plan)
             if self.request.dry_run:
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,7 +48,8 @@ class Counts:
     """Files alone; what is spare is in none of it but the bytes and `largest`.
 
     `deleted` are gone from their place, of which `moved` are elsewhere now. `emptied` had content and have none.
-    `grown` is what the copy would grow by, in bytes, deletions set against it; `largest` the file that grows most.
+    `deleted_below` are the directories (two names deep at most) that lose most, with how many. `grown` is what the copy
+    would grow by, in bytes, deletions set against it; `largest` the file that grows most.
     """
 
     deleted: int = 0
@@ -60,6 +62,7 @@ class Counts:
     grown: int = 0
     largest: tuple[int, bytes] = (0, b"")
     deleted_examples: tuple[bytes, ...] = ()
+    deleted_below: tuple[tuple[bytes, int], ...] = ()
     emptied_examples: tuple[bytes, ...] = ()
     samples: tuple[Sample, ...] = ()
     additions: Sample = field(default_factory=Sample)
@@ -141,6 +144,21 @@ class _Matches:
         return Sample(self.matched(), tuple(sorted(pairs)))
 
 
+class _Below:
+    """How many files are below each directory, as far as its first two names; near enough where these are very many."""
+
+    def __init__(self) -> None:
+        self._counts = Counter[bytes]()
+
+    def add(self, path: bytes) -> None:
+        self._counts[b"/".join(path.split(b"/")[:-1][:2])] += 1
+        if len(self._counts) > LIMIT:
+            self._counts = Counter(dict(self._counts.most_common(LIMIT // 2)))
+
+    def most(self) -> tuple[tuple[bytes, int], ...]:
+        return tuple(self._counts.most_common(EXAMPLES))
+
+
 class Tally:
     """Given every change (`change`) and every single thing that the drive would lose (`gone`), in any order.
 
@@ -152,6 +170,7 @@ class Tally:
         self._deleted, self._precious, self._others = _Few(EXAMPLES), _Few(SAMPLE), _Few(SAMPLE)
         self._added, self._emptied = _Few(SAMPLE), _Few(EXAMPLES)
         self._moved, self._kept_name, self._suffixed = _Matches(), _Matches(), _Matches()
+        self._below = _Below()
         self._deleted_bytes = self._spare = self._grown = 0
         self._largest = (0, b"")
 
@@ -166,6 +185,7 @@ class Tally:
             return
         self._deleted_bytes += old.size
         self._deleted.add(self._mark(path), path)
+        self._below.add(path)
         self._moved.went(self._mark(b"%d %d" % (old.size, old.mtime_ns)), path)
         self._kept_name.went(self._mark(b"%d %b" % (old.size, _name(path))), path)
         self._suffixed.went(self._mark(path), path)
@@ -219,6 +239,7 @@ class Tally:
             grown=self._grown,
             largest=self._largest,
             deleted_examples=self._deleted.paths(),
+            deleted_below=self._below.most(),
             emptied_examples=self._emptied.paths(),
             samples=(
                 self._precious.sample(),

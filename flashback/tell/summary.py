@@ -233,7 +233,7 @@ def _failure(last: Finished, facts: Facts, what: str) -> str:
         words = f"DAMAGE FOUND on the drive: {damage}."
         return f"{words} The backup itself is complete." if last.result == "complete" else words
     if last.exit_code == Exit.HELD_BY_GUARD:
-        return f"held by a guard, nothing was written: {what}"
+        return f"{what}." if what.startswith("held by") else f"held by a guard, nothing was written: {what}"
     if last.exit_code == Exit.NOT_FINISHED:
         return f"not finished: {what}"
     return what or f"failed with exit code {int(last.exit_code)}"
@@ -249,7 +249,7 @@ def _error_lines(last: Finished) -> list[Line]:
 
 def _done_lines(last: Finished, facts: Facts) -> list[Line]:
     """Per master where there are several; the sum where the headline had no room for it."""
-    masters = facts.get("masters", {})
+    masters = {} if last.exit_code == Exit.HELD_BY_GUARD else facts.get("masters", {})
     if facts.get("action") in {"restore", "verify"}:
         return [Line(each, depth=1) for each in (*restored.where(last.facts), *restored.passed_over(last.facts))]
     lines = [Line(f"{shown(name)}: {counts([each])}.", depth=1) for name, each in masters.items()]

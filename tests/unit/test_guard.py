@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from flashback.backup.guard import Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
+from flashback.backup.guard import Accepted, Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
+from flashback.backup.inspect import Inspection
+from flashback.backup.tally import Counts
 from flashback.config.values import Guards
 from flashback.core.errors import Exit, HeldByGuard, UsageError
 
@@ -109,3 +113,116 @@ def test_the_error_names_the_guards() -> None:
     with pytest.raises(UsageError) as caught:
         known_holds(["all"])
     assert caught.value.hint == f"the guards: {', '.join(HoldName)}"
+
+
+# --- deletions, damage and growth: at the edge of each number
+
+LIMITS = Guards()
+
+
+def master(**more) -> MasterFacts:
+    return MasterFacts("docs", "/d", missing=False, **{"files": 900, "files_before": 1000, **more})
+
+
+def held(facts: MasterFacts, limits: Guards = LIMITS) -> list[str]:
+    return [str(hold.name) for hold in holds_for([facts], limits=limits)]
+
+
+@pytest.mark.parametrize(
+    ("before", "deleted", "moved", "is_held"),
+    [
+        (1000, 300, 0, True),
+        (1000, 299, 0, False),
+        (1000, 300, 1, False),
+        (60, 19, 0, False),
+        (60, 20, 0, True),
+        (10, 3, 0, False),
+        (10, 7, 0, False),
+        (10, 8, 0, True),
+        (5, 5, 0, True),
+        (4, 4, 0, False),
+    ],
+)
+def test_a_deletion_is_held_by_its_share_and_number(before, deleted, moved, is_held) -> None:
+    counts = Counts(deleted=deleted, moved=moved)
+    assert (held(master(files_before=before, counts=counts)) == ["mass-deletion"]) is is_held
+
+
+def test_a_few_large_files_count_by_their_bytes() -> None:
+    counts = Counts(deleted=40, deleted_bytes=600)
+    assert held(master(counts=counts, bytes_before=1000)) == ["mass-deletion"]
+    assert held(master(counts=counts, bytes_before=1001)) == []
+
+
+def test_new_files_that_look_sound_make_good_for_half_of_what_went() -> None:
+    went = Counts(deleted=500, added=500)
+    assert held(master(counts=went)) == []
+    assert held(master(counts=went, inspection=Inspection(sound=0.0))) == ["mass-deletion"]
+    assert held(master(counts=Counts(deleted=700, added=5000))) == ["mass-deletion"]
+
+
+@pytest.mark.parametrize(
+    ("before", "damaged", "emptied", "is_held"),
+    [(1000, 20, 0, True), (1000, 19, 0, False), (1000, 10, 10, True), (10, 5, 0, True), (10, 4, 0, False)],
+)
+def test_damage_is_held_by_its_number(before, damaged, emptied, is_held) -> None:
+    facts = master(files_before=before, counts=Counts(emptied=emptied), inspection=Inspection(damaged))
+    assert (held(facts) == ["mass-change"]) is is_held
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("before", "grown", "largest", "usual", "is_held"),
+    [
+        (30 * GIB, 20 * GIB, 20 * GIB, 0, True),
+        (50 * GIB, 20 * GIB, 20 * GIB, 0, False),
+        (30 * GIB, 19 * GIB, 19 * GIB, 0, False),
+        (30 * GIB, 20 * GIB, 20 * GIB, 11 * GIB, False),
+        (30 * GIB, 60 * GIB, GIB, 0, True),
+        (61 * GIB, 60 * GIB, GIB, 0, False),
+        (30 * GIB, 59 * GIB, GIB, 0, False),
+    ],
+)
+def test_growth_is_held_by_its_size_and_in_proportion(before, grown, largest, usual, is_held) -> None:
+    counts = Counts(grown=grown, largest=(largest, b"x.log"))
+    assert (held(master(bytes_before=before, counts=counts, grown_before=usual)) == ["growth"]) is is_held
+
+
+def test_a_drive_without_a_copy_is_filled_without_a_word() -> None:
+    counts = Counts(added=9000, grown=900 * GIB, largest=(900 * GIB, b"x"))
+    assert held(master(files_before=0, counts=counts)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        ("deleted_files", master(counts=Counts(deleted=1000))),
+        ("damaged_files", master(inspection=Inspection(1000))),
+        ("growth", master(counts=Counts(grown=900 * GIB, largest=(900 * GIB, b"x")))),
+    ],
+)
+def test_zero_switches_a_guard_off(name, facts) -> None:
+    assert held(facts)
+    assert held(facts, replace(LIMITS, **{name: 0})) == []
+
+
+def test_what_a_person_accepted_is_not_held_again_and_what_came_after_is() -> None:
+    counts, accepted = Counts(deleted=700), {"mass-deletion": Accepted(files=300, bytes=0, damaged=0)}
+    assert held(master(files=300, counts=counts, accepted=accepted)) == []
+    assert held(master(files=211, counts=counts, accepted=accepted)) == []
+    assert held(master(files=210, counts=counts, accepted=accepted)) == ["mass-deletion"]
+
+
+def test_accepted_damage_and_growth_are_measured_from_what_was_accepted() -> None:
+    accepted = {"mass-change": Accepted(900, 0, 50), "growth": Accepted(900, 100 * GIB, 0)}
+    assert held(master(inspection=Inspection(69), accepted=accepted)) == []
+    assert held(master(inspection=Inspection(70), accepted=accepted)) == ["mass-change"]
+    counts = Counts(grown=99 * GIB, largest=(99 * GIB, b"x"))
+    assert held(master(bytes=119 * GIB, counts=counts, accepted=accepted)) == []
+    assert held(master(bytes=120 * GIB, counts=counts, accepted=accepted)) == ["growth"]
+
+
+def test_a_copy_of_the_drive_is_held() -> None:
+    assert [hold.name for hold in holds_for([GOOD], clone="it knows nothing", limits=LIMITS)] == [HoldName.CLONE]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flashback.core.errors import DriveState, HeldByGuard, NoSpace, NotFinished, StillHeld
+from flashback.core.errors import DriveState, Exit, HeldByGuard, NoSpace, NotFinished, StillHeld
 from flashback.core.events import Finished, Remark, RemarkKind
 from flashback.core.signals import Interrupted
 from flashback.tell import Verbosity
@@ -274,3 +274,16 @@ def test_a_close_of_what_was_not_open_says_so() -> None:
 def test_a_failure_after_which_the_drive_was_closed_says_that_it_can_be_unplugged() -> None:
     told = explain(NotFinished("odd"), drive="red", state=DriveState.CLOSED)
     assert f"  {SAFE}" in lines(finished(told, "red", closed_for_sure=True))
+
+
+def test_a_dry_run_that_is_held_speaks_of_nothing_as_done() -> None:
+    facts = {
+        "action": "run",
+        "dry_run": True,
+        "masters": {"documents": {"files_added": 0, "bytes_added": 0, "files_deleted": 40}},
+    }
+    error = {"what": "held by the guard mass-deletion, nothing was written", "findings": []}
+    last = Finished("held", Exit.HELD_BY_GUARD, "red", DriveState.CLOSED, safe_to_remove=True, facts=facts, error=error)
+    lines = [line.plain() for line in closing(last)]
+    assert lines[0] == "✗ red: held by the guard mass-deletion, nothing was written."
+    assert "40 deleted" not in "\n".join(lines)
