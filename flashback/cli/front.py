@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flashback.core.events import Event, Note
 from flashback.tell import Teller, Verbosity
 
 if TYPE_CHECKING:
@@ -125,6 +126,16 @@ def _choice(names: Sequence[str]) -> str:
     from flashback.prepare.ask import Terminal
 
     return Terminal(say).choose("Which drive?", names)
+
+
+def notes(app: App) -> Callable[[Event], None]:
+    """Who tells the notes of a command whose answer is its own text: standard error."""
+
+    def tell(event: Event) -> None:
+        if isinstance(event, Note) and not app.settings.json:
+            print(event.text, file=sys.stderr)  # noqa: T201 - where people are told
+
+    return tell
 
 
 def say(text: str) -> None:

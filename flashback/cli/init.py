@@ -32,7 +32,8 @@ RecoveryKey = Annotated[
     typer.Option("--recovery-key/--no-recovery-key", help="A second key slot with a key to keep on paper."),
 ]
 RecoveryKeyFile = Annotated[
-    Path | None, typer.Option("--recovery-key-file", metavar="FILE", help="Write the recovery key to a new FILE.")
+    Path | None,
+    typer.Option("--recovery-key-file", metavar="FILE", help="Write its page to a new FILE (.html: as HTML)."),
 ]
 WholeDevice = Annotated[bool, typer.Option("--whole-device", help="No partition table: LUKS on the disk.")]
 NoFirstRun = Annotated[bool, typer.Option("--no-first-run", help="Prepare the drive, do not back up yet.")]

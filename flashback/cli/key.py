@@ -54,7 +54,8 @@ NewPassphraseFile = Annotated[
     ),
 ]
 RecoveryKeyFile = Annotated[
-    Path | None, typer.Option("--recovery-key-file", metavar="FILE", help="Write the recovery key to a new FILE.")
+    Path | None,
+    typer.Option("--recovery-key-file", metavar="FILE", help="Write its page to a new FILE (.html: as HTML)."),
 ]
 
 
@@ -174,11 +175,11 @@ def recovery(
 
     def work(app: App) -> int:
         from flashback.core.errors import UsageError
-        from flashback.core.text import rfc3339
-        from flashback.prepare import recovery
+        from flashback.prepare import kit
         from flashback.prepare.ask import Terminal
         from flashback.prepare.handover import Handover
         from flashback.prepare.keys import renew_recovery_key
+        from flashback.prepare.make_kit import kit_of
 
         if json and recovery_key_file is None:
             raise UsageError("with --json the recovery key is not shown", hint="say where it goes: --recovery-key-file")
@@ -188,9 +189,8 @@ def recovery(
 
         def deed(context: Context, ledger: Ledger, candidate: Candidate, given: Given) -> Changed:
             def give(key: Secret) -> None:
-                known = candidate.known
-                made = rfc3339(context.clock())
-                handover.give(context.run, recovery.page(key, name=known.name, uuid=known.uuid, made=made))
+                paper = kit_of(context, ledger, candidate.known, key)
+                handover.give(context.run, kit.text(paper), kit.page(paper))
 
             return renew_recovery_key(context, ledger, candidate, given, give)
 

@@ -33,12 +33,12 @@ class Handover:
         if self.file is not None:
             recovery.refuse_existing(self.file)
 
-    def give(self, run: Runner, page: str) -> None:
-        """Give the page away."""
+    def give(self, run: Runner, page: str, html: str = "") -> None:
+        """Give the page away; a file whose name ends in .html gets `html`."""
         show = self.show or _say_nothing
         if self.file is not None:
             try:
-                recovery.save(self.file, page)
+                recovery.save(self.file, _for(self.file, page, html))
             except FlashbackError as problem:
                 if self.show is None:
                     raise
@@ -48,14 +48,18 @@ class Handover:
                 return
         show("\nWrite this down and keep it away from the drive. It is not shown again.\n\n" + page)
         if self.asker is not None:
-            _keep_elsewhere(run, self.asker, page)
+            _keep_elsewhere(run, self.asker, page, html)
+
+
+def _for(file: Path, page: str, html: str) -> str:
+    return html if html and file.suffix.lower() in {".html", ".htm"} else page
 
 
 def _say_nothing(_text: str) -> None:
     """Standard output belongs to JSON, and is often kept in a log."""
 
 
-def _keep_elsewhere(run: Runner, asker: Ask, page: str) -> None:
+def _keep_elsewhere(run: Runner, asker: Ask, page: str, html: str) -> None:
     """Print or save the page until it went well or the person wants neither."""
     while answer := asker.text(f"Keep it elsewhere as well? A file to write, {PRINT}, or just Enter:").strip():
         try:
@@ -64,7 +68,7 @@ def _keep_elsewhere(run: Runner, asker: Ask, page: str) -> None:
                 return
             file = Path(answer).expanduser()
             recovery.refuse_existing(file)
-            recovery.save(file, page)
+            recovery.save(file, _for(file, page, html))
         except FlashbackError as problem:
             asker.show(f"That did not work: {problem.what}.")
         else:

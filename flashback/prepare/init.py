@@ -15,13 +15,13 @@ from flashback.core.errors import ConfigError, DriveState, Exit, FlashbackError,
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
-from flashback.core.text import rfc3339
 from flashback.drive.leftover import put_away_on
 from flashback.drive.recognise import Candidate, by_name
-from flashback.prepare import recovery
+from flashback.prepare import kit
 from flashback.prepare.examine import examine
 from flashback.prepare.format import prepare
 from flashback.prepare.handover import Handover
+from flashback.prepare.make_kit import kit_of
 from flashback.prepare.wizard import Given, settle
 from flashback.rotation.ledger import Ledger
 from flashback.tell import explain
@@ -97,8 +97,8 @@ def initialise(
         context.tell(last)
         return int(last.exit_code)
     if request.recovery_key is not None:
-        made = rfc3339(known.enrolled)
-        handover.give(context.run, recovery.page(request.recovery_key, name=known.name, uuid=known.uuid, made=made))
+        paper = kit_of(context, ledger, known, request.recovery_key)
+        handover.give(context.run, kit.text(paper), kit.page(paper))
     if not options.first_run:
         context.tell(_finished(known.name, DriveState.CLOSED))
         return Exit.DONE

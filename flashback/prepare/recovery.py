@@ -29,29 +29,6 @@ def as_lines(key: Secret) -> tuple[str, ...]:
     return "-".join(words[: GROUPS // 2]) + "-", "-".join(words[GROUPS // 2 :])
 
 
-def page(key: Secret, *, name: str, uuid: str, made: str) -> str:
-    """One page of text to print or to keep elsewhere."""
-    return "\n".join(
-        [
-            f"Flashback recovery key of the drive {name}",
-            "",
-            *(f"    {line}" for line in as_lines(key)),
-            "",
-            f"LUKS UUID  {uuid}",
-            f"Made on    {made}",
-            "",
-            "It opens the drive when the passphrase is lost: type it, both lines as one, with the dashes,",
-            "where the passphrase is asked for. On any Linux system:",
-            "",
-            f"    cryptsetup open /dev/disk/by-uuid/{uuid} drive",
-            "    mount -o ro /dev/mapper/drive /mnt",
-            "",
-            "Whoever holds this page and the drive can read everything on it. Keep them apart.",
-            "",
-        ]
-    )
-
-
 def refuse_existing(file: Path) -> None:
     """Raise `UsageError` when `file` cannot become a new file; asked before anything is erased."""
     if os.path.lexists(file):

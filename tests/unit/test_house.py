@@ -47,6 +47,7 @@ DOORS = {
     "yaml": ("config/",),
     "sqlite3": ("rotation/", "catalogue/index.py"),
     "rich": ("tell/",),
+    "segno": ("prepare/kit.py",),
     "os.environ": ("app.py", "cli/"),
     "os.environb": ("app.py", "cli/"),
     "os.getenv": ("app.py", "cli/"),
@@ -71,7 +72,7 @@ DOORS = {
 }
 """What leads outside, and the files (or, with a slash at the end, the rooms) that may use it."""
 
-SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn", "jeepney"}
+SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn", "jeepney", "segno"}
 """Packages whose import is felt at the start; never at the top of a file that `flashback --help` reads. (Typer, 60 ms, is
 what writes that help.)"""
 

@@ -92,3 +92,10 @@ def test_without_a_printer_it_is_asked_again(shown) -> None:
     person = give(shown, "print", "", printer=Printer(there=False))
     assert len(person.asked) == 2
     assert "lp" in person.shown[0]
+
+
+def test_a_file_called_html_gets_html(shown, tmp_path) -> None:
+    Handover(shown.append, tmp_path / "key.html").give(Printer(), PAGE, "<html>")
+    Handover(shown.append, tmp_path / "key.txt").give(Printer(), PAGE, "<html>")
+    assert (tmp_path / "key.html").read_text() == "<html>"
+    assert (tmp_path / "key.txt").read_text() == PAGE

@@ -49,16 +49,6 @@ def test_the_lines_joined_are_the_key() -> None:
     assert "".join(recovery.as_lines(key)) == letters(key)
 
 
-def test_the_page_holds_the_key_the_drive_and_the_command() -> None:
-    key = recovery.new_recovery_key()
-    page = recovery.page(key, name="red", uuid=UUID, made="2026-01-01T00:00:00Z")
-    for words in (*recovery.as_lines(key), "drive red", UUID, f"cryptsetup open /dev/disk/by-uuid/{UUID}"):
-        assert words in page
-
-
-# --- the file
-
-
 @pytest.fixture(params=[0o000, 0o777], ids=oct)
 def umask(request):
     before = os.umask(request.param)
