@@ -147,7 +147,9 @@ class Pruning:
         prove_destination(self.drive)
         numbers = [self._remove(each) for each in goes]
         commit(self.drive)
-        self._wait(numbers, before)
+        wait_deleted(
+            self.drive, numbers, lambda: self.context.tell(Progress(Step.PRUNE, max(0, before - self._used())))
+        )
         commit(self.drive)
         for each in goes:
             with suppress(NoSpace):  # that it is gone can be seen
@@ -214,31 +216,41 @@ class Pruning:
         with layout.directory(self.drive.root, layout.OURS) as ours:
             return layout.give_up_ballast(ours)
 
-    def _wait(self, numbers: Sequence[int], before: int) -> None:
-        """Until the kernel has given back what they held, however long that takes on a slow drive."""
-        waiting, woken = list(numbers), 0.0
-        try:
-            while waiting:
-                if time.monotonic() - woken > 1:
-                    btrfs_delete.clean_up(self.drive.root)
-                    woken = time.monotonic()
-                    self.context.tell(Progress(Step.PRUNE, max(0, before - self._used())))
-                waiting = [each for each in waiting if not btrfs_delete.is_deleted(self.drive.root, each)]
-                self._check()
-                if waiting:
-                    time.sleep(PACE)
-        except OSError as problem:
-            self.drive.watch()
-            raise NotFinished(
-                f"{self.drive.known.name} did not give back the space of removed snapshots: {problem.strerror}",
-                hint=f"the kernel log (`dmesg`) says why; then: flashback run {self.drive.known.name}",
-            ) from problem
 
-    def _check(self) -> None:
-        """A file system that has stopped would let us wait for ever."""
-        self.drive.watch()
-        if os.fstatvfs(self.drive.root).f_flag & os.ST_RDONLY:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+def wait_deleted(drive: OpenDrive, numbers: Sequence[int], on_wait: Callable[[], None] = lambda: None) -> None:
+    """Until the kernel has given back what these subvolumes held, however long that takes on a slow drive.
+
+    A file system that has stopped would let us wait for ever, so it is looked at. Raises `DriveGone`, `NotFinished`.
+    """
+    waiting, woken = list(numbers), 0.0
+    try:
+        while waiting:
+            if time.monotonic() - woken > 1:
+                btrfs_delete.clean_up(drive.root)
+                woken = time.monotonic()
+                on_wait()
+            waiting = [each for each in waiting if not btrfs_delete.is_deleted(drive.root, each)]
+            drive.watch()
+            if os.fstatvfs(drive.root).f_flag & os.ST_RDONLY:
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+            if waiting:
+                time.sleep(PACE)
+    except OSError as problem:
+        drive.watch()
+        raise NotFinished(
+            f"{drive.known.name} did not give back the space of removed snapshots: {problem.strerror}",
+            hint=f"the kernel log (`dmesg`) says why; then: flashback run {drive.known.name}",
+        ) from problem
+
+
+def finish_earlier(drive: OpenDrive) -> None:
+    """Wait for what an earlier run removed and was cut short in: that room is on its way, nothing more need go for it.
+
+    Raises as `wait_deleted`.
+    """
+    if not drive.read_only and (numbers := btrfs_delete.pending(drive.root)):
+        wait_deleted(drive, numbers)
+        commit(drive)
 
 
 def _facts(each: Goes) -> dict[str, Any]:

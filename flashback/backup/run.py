@@ -25,7 +25,7 @@ from flashback.backup.plan import (
     snapshots_of,
     space_for,
 )
-from flashback.backup.prune import Pruning, arranged, refuse_hopeless, with_room
+from flashback.backup.prune import Pruning, arranged, finish_earlier, refuse_hopeless, with_room
 from flashback.backup.record import (
     distrust_history,
     keep_ballast,
@@ -107,6 +107,7 @@ class Run:
             since=self.known.enrolled,
             now=now,
         )
+        finish_earlier(drive)
         plan = self.report.plan = with_room(
             drive,
             Plan(plans, self.missing, due, space_for(drive)),

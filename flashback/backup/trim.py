@@ -13,7 +13,7 @@ from flashback.backup.history import History, masters_on
 from flashback.backup.last_copies import Rotation, vanishing
 from flashback.backup.masters import carried
 from flashback.backup.plan import read_journal, snapshots_of, space_for
-from flashback.backup.prune import Pruning, measured
+from flashback.backup.prune import Pruning, finish_earlier, measured
 from flashback.backup.record import keep_ballast
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
@@ -81,6 +81,7 @@ class Trim:
     def execute(self) -> None:
         """Do it. Raises what stopped it; the drive is put away nevertheless."""
         with self.session.held(purpose="prune", read_only=self.request.dry_run) as drive:
+            finish_earlier(drive)
             lines = read_journal(drive)
             self.sequence = max(1, journal.last_sequence(lines))
             decided = self._decide(drive, lines)

@@ -22,6 +22,11 @@ _TOP_OF_SUBVOLUME: Final = 256
 """The number of its first directory (btrfs(5))."""
 _ROOT_TREE: Final = 1
 _ROOT_ITEM: Final = 132
+_ORPHANS: Final = 2**64 - 5
+_ORPHAN_ITEM: Final = 48
+"""Where the kernel notes what it has still to clear away (linux/btrfs_tree.h)."""
+_HEADERS_FROM: Final = 104
+"""In its answer to a search: `struct btrfs_ioctl_search_header`, each followed by its item."""
 
 
 def delete(parent: int, name: str) -> None:
@@ -47,8 +52,26 @@ def clean_up(fd: int) -> None:
 
 def is_deleted(fd: int, number: int) -> bool:
     """Whether the subvolume of this number has given back all that it held. Raises `OSError`."""
-    asked = bytearray(4096)
-    most = 2**64 - 1
-    struct.pack_into("=7Q3I", asked, 0, _ROOT_TREE, number, number, 0, most, 0, most, _ROOT_ITEM, _ROOT_ITEM, 1)
+    return not _found(fd, (number, number), _ROOT_ITEM)
+
+
+def pending(fd: int) -> tuple[int, ...]:
+    """The numbers of subvolumes that were deleted and have not given back everything yet, however long ago that was.
+
+    After a crash the kernel goes on with it once the file system is mounted for writing. Raises `OSError`.
+    """
+    return tuple(offset for _number, offset in _found(fd, (_ORPHANS, _ORPHANS), _ORPHAN_ITEM))
+
+
+def _found(fd: int, numbers: tuple[int, int], kind: int) -> list[tuple[int, int]]:
+    """Number and offset of the items of this kind in the tree of trees; of very many the first ones."""
+    asked, most = bytearray(4096), 2**64 - 1
+    struct.pack_into("=7Q3I", asked, 0, _ROOT_TREE, *numbers, 0, most, 0, most, kind, kind, 2**32 - 1)
     fcntl.ioctl(fd, _TREE_SEARCH, asked)
-    return bool(struct.unpack_from("=I", asked, 64)[0] == 0)
+    count, at, found = struct.unpack_from("=I", asked, 64)[0], _HEADERS_FROM, []
+    for _ in range(count):
+        _generation, number, offset, its_kind, length = struct.unpack_from("=QQQII", asked, at)
+        if its_kind == kind:
+            found.append((number, offset))
+        at += 32 + length
+    return found

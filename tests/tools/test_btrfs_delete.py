@@ -39,6 +39,7 @@ def test_a_deleted_subvolume_is_gone_and_gives_back_what_it_held(
     assert not btrfs_delete.is_deleted(top, old)
     btrfs_delete.delete(top, "old")
     assert not (btrfs_image / "old").exists()
+    assert btrfs_delete.pending(top) == (old,)
     btrfs.sync(top)
     btrfs_delete.clean_up(top)
     until = time.monotonic() + 20
@@ -46,6 +47,7 @@ def test_a_deleted_subvolume_is_gone_and_gives_back_what_it_held(
         assert time.monotonic() < until
         time.sleep(0.02)
     btrfs.sync(top)
+    assert btrfs_delete.pending(top) == ()
     assert run("btrfs", "subvolume", "list", "-d", btrfs_image) == ""
     assert btrfs.space(btrfs_image, btrfs.filesystem_uuid(top)).data_used < 1 << 20
 

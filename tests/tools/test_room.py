@@ -21,13 +21,13 @@ from flashback.backup.report import Report, RunRequest
 from flashback.config.values import Config, Keep, Master, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
-from flashback.core.errors import NoSpace
+from flashback.core.errors import DriveError, NoSpace
 from flashback.core.events import Planned
 from flashback.core.signals import StopSignals
 from flashback.core.text import parse_stamp
 from flashback.drive import journal, layout
 from flashback.rotation.ledger import Ledger
-from flashback.tools import cryptsetup
+from flashback.tools import btrfs_delete, cryptsetup
 from tests.conftest import run
 
 MIB = 1 << 20
@@ -271,4 +271,30 @@ def test_the_ballast_is_given_up_for_the_last_line_and_laid_anew_when_there_is_r
     os.sync()
     rig.back_up()
     assert rig.ballast
+    assert rig.wrong() == ""
+
+
+def test_a_link_at_snapshots_leads_nowhere(rig: Rig) -> None:
+    history(rig, 4)
+    folder, elsewhere = rig.mount_point / "docs/snapshots", rig.mount_point / "elsewhere"
+    folder.rename(elsewhere)
+    folder.symlink_to("../elsewhere")
+    before = sorted(os.listdir(elsewhere))
+    rig.fill(keep=MIB)
+    rig.write("new", 12 * MIB)
+    with pytest.raises(DriveError, match="not a directory of its own"):
+        rig.back_up()
+    assert sorted(os.listdir(elsewhere)) == before
+
+
+def test_what_an_earlier_run_removed_is_waited_for_before_more_goes(rig: Rig) -> None:
+    """As after a pulled plug: the snapshots are out of their folder, what they hold is not yet free."""
+    history(rig, 6, 12 * MIB)
+    rig.fill(keep=MIB)
+    descriptor = os.open(rig.mount_point / "docs/snapshots", os.O_RDONLY | os.O_DIRECTORY)
+    for name in rig.snapshots[:2]:
+        btrfs_delete.delete(descriptor, name)
+    os.close(descriptor)
+    rig.write("new", 15 * MIB)
+    assert rig.back_up().pruned == []
     assert rig.wrong() == ""
