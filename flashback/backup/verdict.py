@@ -71,9 +71,25 @@ def _step(master: Master, rules: Filter, here: bytes, *, last: bool) -> Verdict 
             return either or Verdict(inside=False, why=f"the link {shown(here)} leads to nothing", where=here)
         is_directory = stat.S_ISDIR(at.st_mode)
     ruled = _ruled(rules, here, is_directory=is_directory)
-    if ruled is None and not is_directory and not stat.S_ISREG(at.st_mode):
+    stays = ruled is None or ruled.inside
+    if stays and is_directory and _leads_back(master, here, at):
+        return Verdict(inside=False, why=f"{shown(here)} leads to a directory that it lies in", where=here)
+    if stays and not is_directory and not stat.S_ISREG(at.st_mode):
         return Verdict(inside=False, why=_SPECIAL, where=here)
     return ruled
+
+
+def _leads_back(master: Master, here: bytes, at: os.stat_result) -> bool:
+    """Whether a directory is one of those above it, by way of a link."""
+    above = here
+    while above:
+        above = above.rpartition(b"/")[0]
+        try:
+            if os.path.samestat(os.stat(os.fsencode(master.path) + b"/" + above), at):
+                return True
+        except OSError:
+            return False
+    return False
 
 
 def _kept_link(master: Master, rules: Filter, here: bytes, *, last: bool) -> Verdict | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from flashback.catalogue.index import ROOT
 from flashback.catalogue.lookup import Held, Lookup, State, Tree
 from flashback.catalogue.match import Matcher
 from flashback.catalogue.seen import Kind, Seen, order
@@ -43,7 +44,11 @@ class Found:
 def whole_path(tree: Tree, path: bytes) -> bytes:
     """Where a path of a master lies on this machine; with the master's name where that is not known."""
     top = os.fsencode(tree.path.rstrip("/")) if tree.path else os.fsencode(tree.master)
-    return top + b"/" + path if path else top or b"/"
+    return _joined(top or b"/", path)
+
+
+def _joined(top: bytes, path: bytes) -> bytes:
+    return top.rstrip(b"/") + b"/" + path if path else top
 
 
 def find(
@@ -53,9 +58,12 @@ def find(
     LUKS UUIDs of those to be looked at.
     """
     found: list[Found] = []
-    for node in _nodes(lookup, wanted):
+    tops = {whole_path(tree, b"") for tree in lookup.trees}
+    for node, path in _nodes(lookup, wanted):
+        if wanted.path is not None and not any(wanted.path(os.fsdecode(_joined(top, path))) for top in tops):
+            continue
         by_master: dict[str, list[OnDrive]] = {}
-        for each in _on_drives(lookup, node, wanted, since, drives):
+        for each in _on_drives(lookup.versions(node, path), wanted, since, drives):
             by_master.setdefault(each.tree.master, []).append(each)
         for master, places in by_master.items():
             newest = sorted(places, key=lambda each: each.newest.name, reverse=True)
@@ -64,11 +72,11 @@ def find(
 
 
 def _on_drives(
-    lookup: Lookup, node: int, wanted: Matcher, since: datetime | None, drives: Collection[str] | None
+    versions: Iterable[Held], wanted: Matcher, since: datetime | None, drives: Collection[str] | None
 ) -> Iterator[OnDrive]:
     by_tree: dict[int, list[Held]] = {}
     oldest = None if since is None else int(since.timestamp()) * 10**9
-    for held in lookup.versions(node):
+    for held in versions:
         seen, tree = held.seen, held.newest.tree
         if drives is not None and tree.drive not in drives:
             continue
@@ -76,12 +84,12 @@ def _on_drives(
             continue
         if wanted.path is None or wanted.path(os.fsdecode(whole_path(tree, seen.path))):
             by_tree.setdefault(tree.id, []).append(held)
-    for versions in by_tree.values():
-        newest = max(versions, key=lambda each: each.newest.number)
-        yield OnDrive(newest.seen, newest.newest, len({each.seen.content for each in versions}))
+    for alike in by_tree.values():
+        newest = max(alike, key=lambda each: each.newest.number)
+        yield OnDrive(newest.seen, newest.newest, len({each.seen.content for each in alike}))
 
 
-def _nodes(lookup: Lookup, wanted: Matcher) -> Iterator[int]:
+def _nodes(lookup: Lookup, wanted: Matcher) -> Iterator[tuple[int, bytes]]:
     """The paths whose names can be meant: names are searched in large pieces, for a text that must be in them."""
     if not wanted.literal:
         yield from _all_nodes(lookup, wanted)
@@ -97,12 +105,15 @@ def _nodes(lookup: Lookup, wanted: Matcher) -> Iterator[int]:
             node += text.count(b"\0", counted, start + 1)
             counted = start + 1
             if name(os.fsdecode(piece[start + 1 : end])):
-                yield node
+                yield node, lookup.path(node)
             at = text.find(literal, end)
 
 
-def _all_nodes(lookup: Lookup, wanted: Matcher) -> Iterator[int]:
-    for first, piece in lookup.index.rows("SELECT first, piece FROM names"):
-        for node, each in enumerate(piece[1:-1].split(b"\0"), first):
-            if wanted.name(os.fsdecode(each)):
-                yield node
+def _all_nodes(lookup: Lookup, wanted: Matcher) -> Iterator[tuple[int, bytes]]:
+    name, last, before = wanted.name, -1, b""
+    for node, parent, each in lookup.index.rows("SELECT id, parent, name FROM nodes ORDER BY parent"):
+        if name(os.fsdecode(each)):
+            if parent != last and node != ROOT:
+                last, above = parent, lookup.path(parent)
+                before = above + b"/" if above else b""
+            yield node, before + each if node != ROOT else b""

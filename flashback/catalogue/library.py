@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flashback.catalogue.index import Index, IndexBroken, discard
-from flashback.config.masters import valid_name
 
 if TYPE_CHECKING:
     from flashback.catalogue.shelf import Link, Shelf
@@ -55,7 +54,7 @@ class Library:
         for drive in _names(self.root):
             folder = self.root / drive / HISTORY
             if _UUID.fullmatch(drive):
-                found += [Place(drive, name, folder / name) for name in _names(folder) if valid_name(name)]
+                found += [Place(drive, name, folder / name) for name in _names(folder)]
         return tuple(found)
 
     def place(self, drive: str, master: str) -> Place:

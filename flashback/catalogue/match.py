@@ -36,9 +36,9 @@ class Matcher:
 def matcher(pattern: str, *, regex: bool = False, ignore_case: bool = False) -> Matcher:
     """What `find` looks for. Raises `UsageError` for an expression that is none.
 
-    Without a wildcard, whatever contains the text; with one, a name as a whole. With a slash the same of a whole path,
-    which may begin at any directory unless the pattern begins with the slash; `*` stays within a directory, `**` does
-    not. A regular expression may match anywhere in the whole path.
+    Without a wildcard, whatever contains the text; with one, a name as a whole. With a slash the same of a whole path:
+    a text has to end in the name, a pattern may begin at any directory unless it begins with the slash; `*` stays
+    within a directory, `**` does not. A regular expression may match anywhere in the whole path.
     """
     flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
     if regex:
@@ -53,10 +53,10 @@ def matcher(pattern: str, *, regex: bool = False, ignore_case: bool = False) -> 
     last = pattern.rpartition("/")[2]
     if not WILD.search(pattern):
         literal = _literal([last], ignore_case=ignore_case)
-        found = re.compile(re.escape(pattern), flags).search
-        return Matcher(
-            _anything if "/" in pattern else found, found if "/" in pattern else None, literal, ignore_case, directories
-        )
+        if "/" not in pattern:
+            return Matcher(re.compile(re.escape(pattern), flags).search, None, literal, ignore_case, directories)
+        found = re.compile(re.escape(pattern) + r"[^/]*\Z", flags).search
+        return Matcher(_anything, found, literal, ignore_case, directories)
     expression, literals = _translated(pattern)
     if "/" not in pattern:
         meant = re.compile(expression, flags).fullmatch

@@ -95,9 +95,10 @@ class Shelf:
             if problem.errno in {errno.ELOOP, errno.ENXIO}:
                 raise CatalogueBroken("it is a link") from problem
             raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise CatalogueBroken("it is no file")
         with open(fd, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise CatalogueBroken("it is no file")
             yield opened
 
     @contextmanager

@@ -15,7 +15,6 @@ from flashback.catalogue.lookup import Held, Lookup, State
 from flashback.catalogue.seen import Kind, Seen
 from flashback.core.text import number, rfc3339, shown, size
 from flashback.rotation.values import KnownDrive, Standing
-from flashback.tell.tables import Cell, render
 
 KINDS: Final = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link", Kind.OTHER: "other"}
 _LETTERS: Final = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
@@ -227,6 +226,8 @@ def versions_json(master: str, path: bytes, versions: Sequence[Version], drives:
 
 def ls_text(files: Sequence[Seen]) -> str:
     """As `ls -l` does; names only, since where they are was said."""
+    from flashback.tell.tables import Cell, render
+
     rows = [
         (
             Cell(stat.filemode(_LETTERS.get(Kind(seen.kind), 0) | seen.mode)),
