@@ -47,7 +47,7 @@ def states(lookup: Lookup, text: str, drives: Mapping[str, str], now: datetime) 
 
     Raises `UsageError` where nothing or too much is meant.
     """
-    drive, colon, wanted = text.rpartition(":") if _has_drive(text, drives) else ("", "", text)
+    drive, colon, wanted = text.partition(":") if _has_drive(text, drives) else ("", "", text)
     uuid = drives[drive.lower()] if colon else None
     known = lookup.states(drive=uuid)
     if not known:
