@@ -112,13 +112,19 @@ class History:
 
     def learn(self, master: str, path: Path | None = None) -> None:
         """Take over what the drive says, which is only read. What cannot be believed is left out."""
-        living = Living.seen_on(self.drive, master)
-        with suppress(FileNotFoundError), ExitStack() as opened:
-            folder = self.drive.root
-            for name in (layout.OURS, CATALOGUE, master):
-                folder = opened.enter_context(layout.directory(folder, name))
-            shelf = Shelf(folder)
-            self._mirror(shelf, _of_this_drive(shelf.chain(), living), master, living, path)
+        try:
+            living = Living.seen_on(self.drive, master)
+            with ExitStack() as opened:
+                folder = self.drive.root
+                for name in (layout.OURS, CATALOGUE, master):
+                    folder = opened.enter_context(layout.directory(folder, name))
+                shelf = Shelf(folder)
+                self._mirror(shelf, _of_this_drive(shelf.chain(), living), master, living, path)
+        except FileNotFoundError:
+            return
+        except (OSError, DriveError) as problem:
+            self.drive.watch()
+            self.tell(f"The catalogue of {master} on {self.drive.known.name} could not be read: {_why(problem)}")
 
     def distrust(self, master: str, state: str) -> None:
         """Forget a state and all after it, here and on the drive: it is not what it was. Raises `DriveGone`."""

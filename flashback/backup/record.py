@@ -138,5 +138,12 @@ def keep_history(drive: OpenDrive, plans: Sequence[MasterPlan], done: Mapping[st
             history.keep(master)
 
 
+def learn_history(drive: OpenDrive, context: Context) -> None:
+    """Take the catalogue over from a drive that is only read. Raises `DriveGone`."""
+    history = _history(drive, context)
+    for master in masters_on(drive):
+        history.learn(master)
+
+
 def _history(drive: OpenDrive, context: Context) -> History:
     return History(drive, Library(context.paths.catalogues), lambda line: context.tell(Note(line)))

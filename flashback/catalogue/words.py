@@ -44,6 +44,8 @@ class Drives:
             return "plugged in"
         if drive is None:
             return "not known any more"
+        if drive.standing is Standing.LOST:
+            return "lost"
         return "plug it in" if drive.standing is Standing.ACTIVE else f"plug it in ({drive.standing.value})"
 
 

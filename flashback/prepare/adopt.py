@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from flashback.backup.record import learn_history
 from flashback.config.masters import valid_name as valid_master
 from flashback.core.context import Context
 from flashback.core.errors import DriveState, Exit, FlashbackError, UsageError
@@ -62,6 +63,7 @@ def adopt(context: Context, ledger: Ledger, wanted: str, options: AdoptOptions) 
     try:
         with session.held(purpose="adopt", read_only=True) as opened:
             contents = contents_of(opened)
+            learn_history(opened, context)
         last = _take_in(context, ledger, session, found, contents, options)
     except (FlashbackError, Interrupted) as error:
         known = session.state if getattr(error, "drive_state", None) is DriveState.NOT_INVOLVED else None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
+import pytest
 from jsonschema import Draft202012Validator
 
 from tests.guest.machine import SCHEMAS, Machine, blank_sticks
@@ -19,6 +21,11 @@ def asked(machine: Machine, *words: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout)
     Draft202012Validator(json.loads((SCHEMAS / f"{words[0]}.schema.json").read_text("utf-8"))).validate(found)
     return found
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
 def test_files_are_found_on_drives_in_the_safe_and_the_same_after_a_rebuild(machine: Machine) -> None:
