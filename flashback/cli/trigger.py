@@ -21,6 +21,8 @@ ENABLE = (
 DISABLE = (("sudo flashback disable", "plugging in does nothing any more; every file of enable is removed"),)
 PLUGGED = (("sudo flashback plugged 11111111-2222-4333-8444-555555555555", "what the unit of this drive starts"),)
 
+WATCH = (("flashback watch", "in a session where enable has not started it"),)
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done; nothing is written.")]
 
 
@@ -28,6 +30,7 @@ def add_to(app: typer.Typer) -> None:
     """Add this family's commands."""
     app.command(epilog=front.examples(*ENABLE), short_help="Plugging a drive in asks for its backup.")(enable)
     app.command(epilog=front.examples(*DISABLE), short_help="Plugging a drive in does nothing.")(disable)
+    app.command(epilog=front.examples(*WATCH), short_help="Ask and tell in this session, as enable sets it up.")(watch)
     app.command(epilog=front.examples(*PLUGGED), hidden=True)(plugged)
 
 
@@ -124,3 +127,17 @@ def plugged(
         return serve(app.context, app.config, app.ledger, uuid)
 
     front.enter(work, config=config, state=state, verbose=verbose)
+
+
+def watch(verbose: front.Verbose = False) -> None:
+    """Wait in this session: show notices, ask for passphrases. Needs no root; `enable` starts it at every log-in."""
+
+    def work(_app: App) -> int:
+        import os
+
+        from flashback.trigger.watch import Watch
+
+        Watch(dict(os.environ)).wait()
+        return 0
+
+    front.enter(work, config=None, state=None, verbose=verbose)

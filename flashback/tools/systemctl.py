@@ -29,3 +29,16 @@ def property_of(run: Runner, unit: str, name: str) -> str:
     return run(
         Command(("systemctl", "show", "--property", name, "--value", "--", unit), ok=_ANY, timeout=10)
     ).text.strip()
+
+
+def start(run: Runner, unit: str) -> None:
+    """Have the system's manager start a unit, without waiting for it and without asking for a password.
+
+    Raises `CommandFailed` where that is not allowed, or the unit's device is gone.
+    """
+    run(Command(("systemctl", "--no-block", "--no-ask-password", "start", "--", unit), timeout=TIMEOUT))
+
+
+def in_session(run: Runner, user: str, *words: str) -> None:
+    """Tell a person's own manager something. Raises `CommandFailed` where it does not do it."""
+    run(Command(("systemctl", "--user", f"--machine={user}@", *words), timeout=TIMEOUT))

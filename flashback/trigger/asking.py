@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from flashback.core.command import ProgramMissing, Runner
 from flashback.core.secret import Secret
 from flashback.core.text import shown
 from flashback.tools import ask_password
+from flashback.trigger.links import Links
 
 WITHIN: Final = 15 * 60
 """Seconds for which a question stands."""
@@ -27,6 +28,9 @@ class Consent(StrEnum):
     NOBODY = "nobody"
 
 
+_TOO_SOON: Final = 10.0
+"""Seconds. The first question after a start of the machine is cancelled by the boot console's agent, which that of the
+terminals stops (systemd-ask-password-wall.service): what is cancelled that early is asked once more."""
 TRIES: Final = 3
 """As `drive.session.TRIES`."""
 
@@ -65,11 +69,17 @@ class Console:
         """The answer, which may be empty; `None` if there was none in time. `watch` may raise to withdraw it."""
         again = f"Not accepted, try again ({attempt} of {TRIES}). " if attempt > 1 else ""
         asked = f"{again}Back up to {shown(self.name)}? {shown(question).rstrip(': ')} (empty: not now):"
+        begun = time.monotonic()
         try:
-            return ask_password.ask(self.run, asked, identity=self.uuid, seconds=self.seconds, watch=watch)
+            given = self._put(asked, watch)
+            cancelled = given is None and time.monotonic() - begun < min(_TOO_SOON, self.seconds)
+            return self._put(asked, watch) if cancelled else given
         except ProgramMissing:
             _wait(self.seconds, watch)
             return None
+
+    def _put(self, asked: str, watch: Callable[[], None]) -> Secret | None:
+        return ask_password.ask(self.run, asked, identity=self.uuid, seconds=self.seconds, watch=watch)
 
     def notice(self, kind: str, summary: str, body: str) -> None:
         """The journal has it."""
@@ -85,3 +95,118 @@ def _wait(seconds: float, watch: Callable[[], None]) -> None:
     while time.monotonic() < deadline:
         watch()
         time.sleep(_TICK)
+
+
+class _Answered(Exception):
+    """A session answered while the console was asked."""
+
+
+@dataclass(slots=True)
+class Everywhere:
+    """The sessions of those who sit here; where there is none, the console. `seconds` is how long a question stands."""
+
+    links: Links
+    console: Console
+    name: str
+    seconds: float = WITHIN
+    unanswered: bool = False
+    declined: bool = False
+    _number: int = 0
+    _answer: Secret | None = None
+
+    @property
+    def agents(self) -> bool:
+        """See `Asker`."""
+        self.links.look()
+        return bool(self.links.able)
+
+    def consent(self, said: str) -> Consent:
+        """See `Asker`. On the console the passphrase is the consent."""
+        words = {"do": "ask", "id": self._next(), "said": said}
+        self._put(words)
+        deadline = time.monotonic() + self.seconds
+        while self.links.able:
+            for answer in self._answers(words):
+                if answer.get("answer") in _CONSENTS:
+                    self.links.say(do="withdraw", id=words["id"])
+                    return Consent(answer["answer"])
+            if time.monotonic() > deadline:
+                self.links.say(do="withdraw", id=words["id"])
+                return Consent.NOBODY
+            time.sleep(_POLL)
+        return Consent.NOW
+
+    def passphrase(self, question: str, attempt: int) -> Secret | None:
+        """See `Person`."""
+        self.unanswered = self.declined = False
+        words = {"do": "passphrase", "id": self._next(), "question": shown(question), "attempt": attempt}
+        self._put(words)
+        deadline = time.monotonic() + self.seconds
+        try:
+            while self.links.able and time.monotonic() < deadline:
+                self._watch(words)
+                time.sleep(_POLL)
+            if not self.links.able and not self.agents:
+                return self._from_console(question, attempt, words)
+            self.unanswered = True
+        except _Answered:
+            self.declined = not self._answer
+        finally:
+            self.links.say(do="withdraw", id=words["id"])
+        given, self._answer = self._answer, None
+        return given or None
+
+    def _from_console(self, question: str, attempt: int, words: dict[str, Any]) -> Secret | None:
+        given = self.console.ask(question, attempt, lambda: self._watch(words))
+        self.unanswered = given is None
+        self.declined = given is not None and not given
+        return given or None
+
+    def _watch(self, words: dict[str, Any]) -> None:
+        """Raise `_Answered` as soon as a session has answered; one that appears meanwhile is asked, too."""
+        for answer in self._answers(words):
+            given = answer.get("passphrase", _MISSING)
+            if given is None or isinstance(given, str):
+                self._answer = None if given is None else Secret(given.encode("utf-8", "surrogateescape"))
+                raise _Answered
+
+    def _put(self, words: dict[str, Any]) -> None:
+        self.links.look()
+        for link in self.links.able:
+            self.links.say_to(link, **words)
+
+    def _answers(self, words: dict[str, Any]) -> list[dict[str, Any]]:
+        for link in self.links.look():
+            self.links.say_to(link, **words)
+        answers = []
+        for link, said in self.links.heard():
+            if said.get("id") != words["id"]:
+                continue
+            if said.get("answer") == "unable":
+                link.able = False
+            else:
+                answers.append(said)
+        return answers
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def notice(self, kind: str, summary: str, body: str) -> None:
+        """See `Asker`. Whoever just said no is not told that nothing was done."""
+        if kind == "trouble" and self.declined:
+            self.links.say(do="forget")
+            return
+        if kind == "trouble" and self.unanswered:
+            body = "Nobody typed the passphrase. It was not opened and can be unplugged."
+        self.links.look()
+        self.links.say(do="notice", kind=kind, summary=summary, body=body)
+
+    def progress(self, percent: int) -> None:
+        """How far the run is."""
+        self.links.say(do="progress", percent=percent)
+
+
+_MISSING: Final = object()
+_POLL: Final = 0.1
+_CONSENTS: Final = frozenset({Consent.NOW.value, Consent.LATER.value, Consent.NO.value})

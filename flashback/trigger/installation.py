@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from flashback.core.text import shown
 from flashback.tools import systemctl, udev
 from flashback.trigger.pieces import MARK, PIECES, Piece, content
 
+WATCH: Final = "flashback-watch.service"
 _LARGEST: Final = 256 * 1024
 
 
@@ -115,13 +117,20 @@ def enable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: S
         if link is not None and not os.path.lexists(placed(link, root)):
             placed(link, root).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             placed(link, root).symlink_to(step.path)
-    return take_effect(run) if any(step.change is not Change.NONE for step in steps) else []
+    if all(step.change is Change.NONE for step in steps):
+        return []
+    failed = take_effect(run)
+    tell_sessions(run, ("daemon-reload",), ("restart", WATCH))
+    return failed
 
 
 def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> list[str]:
     """Remove what the plan says. Returns what could not be made to take effect. May be called twice."""
     links = {piece.target: piece.link for piece in pieces}
     removed = [step for step in steps if step.change is Change.REMOVE]
+    if not removed:
+        return []
+    tell_sessions(run, ("stop", WATCH))
     for step in removed:
         link = links.get(step.path)
         for path in (placed(step.path, root), *([placed(link, root)] if link else [])):
@@ -129,7 +138,9 @@ def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: 
         if link is not None:
             with contextlib.suppress(OSError):  # others have their links there
                 placed(link, root).parent.rmdir()
-    return take_effect(run) if removed else []
+    failed = take_effect(run)
+    tell_sessions(run, ("daemon-reload",))
+    return failed
 
 
 def _write(target: Path, text: str) -> None:
@@ -146,6 +157,17 @@ def _write(target: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def tell_sessions(run: Runner, *words: tuple[str, ...], sessions: Path = Path("/run/user")) -> None:
+    """Tell the managers of those who are logged in; the next log-in sees the files anyway, so no answer is needed."""
+    for folder in sorted(sessions.glob("[0-9]*/systemd/private")):
+        try:
+            user = pwd.getpwuid(int(folder.parents[1].name)).pw_name
+            for each in words:
+                systemctl.in_session(run, user, *each)
+        except (KeyError, ValueError, FlashbackError):
+            continue
 
 
 def take_effect(run: Runner) -> list[str]:

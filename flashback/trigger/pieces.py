@@ -36,6 +36,12 @@ class Piece:
 
 PIECES: Final = (
     Piece("systemd/flashback-plug@.service", Path("/etc/systemd/system/flashback-plug@.service")),
+    Piece(
+        "systemd/flashback-watch.service",
+        Path("/etc/systemd/user/flashback-watch.service"),
+        link=Path("/etc/systemd/user/default.target.wants/flashback-watch.service"),
+    ),
+    Piece("polkit/50-flashback.rules", Path("/etc/polkit-1/rules.d/50-flashback.rules")),
     Piece("udev/90-flashback.rules", Path("/etc/udev/rules.d/90-flashback.rules")),
 )
 """In the order in which they are installed: the rule comes last, since it is what starts the others."""

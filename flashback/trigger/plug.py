@@ -187,9 +187,8 @@ class Plug:
         person = _Person(self.asker, inhibitor, candidate.known.name, self.known_passphrase)
         try:
             self._wait_for_others(candidate)
-            return back_up(
-                self.context.with_person(person), self.config, self.ledger, candidate, RunRequest(unattended=unattended)
-            )
+            context = self.context.with_person(person).telling(unplugged_said(self.context.tell, candidate.known))
+            return back_up(context, self.config, self.ledger, candidate, RunRequest(unattended=unattended))
         finally:
             inhibitor.release()
 

@@ -8,14 +8,18 @@ from typing import Final
 
 from flashback.config.values import Config
 from flashback.core.context import Context
-from flashback.core.errors import UsageError
+from flashback.core.errors import FlashbackError, UsageError
 from flashback.core.events import Tell
+from flashback.core.signals import Interrupted
 from flashback.core.text import shown
 from flashback.rotation.ledger import Ledger
 from flashback.tools.journald import Journal
-from flashback.trigger.asking import Console
-from flashback.trigger.logged import JournalTeller
+from flashback.tools.loginctl import people_here
+from flashback.trigger.asking import Console, Everywhere
+from flashback.trigger.links import Links
+from flashback.trigger.logged import NOTICE, JournalTeller
 from flashback.trigger.plug import Plug
+from flashback.trigger.telling import PlugTeller
 
 UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """As LUKS2 writes it; what udev made of a device's own words is not more than a claim."""
@@ -31,5 +35,17 @@ def serve(
     context = context_for(log)
     with ledger() as memory:
         drive = memory.drive(uuid)
-        asker = Console(context.run, uuid, drive.name if drive else uuid)
-        return Plug(context, config(), memory, asker, log).execute(uuid)
+        name = drive.name if drive else uuid
+        links = Links(lambda: people_here(context.run), {"uuid": uuid, "drive": name})
+        asker = Everywhere(links, Console(context.run, uuid, name), name)
+        try:
+            work = Plug(context.telling(PlugTeller(log, asker, name)), config(), memory, asker, log)
+            return work.execute(uuid)
+        except Interrupted:
+            log.entry(f"{name}: unplugged or stopped before anything was done; it was not opened", priority=NOTICE)
+            raise
+        except FlashbackError as problem:  # no run was begun, so nobody has been told yet
+            asker.notice("trouble", f"{name}: not backed up", f"{problem.what}. {problem.hint}")
+            raise
+        finally:
+            links.hang_up()

@@ -89,6 +89,20 @@ def test_the_second_try_says_that_the_first_was_not_accepted(real_shell) -> None
     )
 
 
+def test_what_the_boot_console_cancels_at_once_is_asked_once_more(real_shell, tmp_path) -> None:
+    been = tmp_path / "been"
+    real_shell.write(
+        "systemd-ask-password",
+        f"""
+        if not os.path.exists({str(been)!r}):
+            open({str(been)!r}, "w").close()
+            sys.exit(1)
+        out.write(b"correct horse\\n")
+        """,
+    )
+    assert console(real_shell).passphrase("Enter passphrase: ", 1) == Secret(b"correct horse")
+
+
 def test_a_console_without_the_program_waits_for_the_time_and_answers_nothing(fake_programs) -> None:
     asker = console(fake_programs, seconds=0)
     assert asker.passphrase("Enter passphrase: ", 1) is None

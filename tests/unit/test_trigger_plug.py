@@ -70,8 +70,9 @@ class World:
         monkeypatch.setattr(plug, "back_up", self._back_up)
         monkeypatch.setattr(plug.Inhibitor, "take", lambda _self, _why: "")
 
-    def _back_up(self, *_given):
+    def _back_up(self, context, *_given):
         self.ran += 1
+        self.tell = context.tell
         return self.deed()
 
     def plug(self, uuid: str = UUID, **config) -> int:
@@ -183,13 +184,18 @@ def test_a_drive_that_is_pulled_while_the_question_stands_is_remembered_as_unplu
     assert world.outcome is PlugOutcome.UNPLUGGED
 
 
-def test_a_drive_that_is_pulled_while_it_is_backed_up_is_remembered_as_unplugged(world) -> None:
+def test_a_drive_that_is_pulled_while_it_is_backed_up_is_told_and_remembered_as_unplugged(world) -> None:
+    told: list[Finished] = []
+    world.context = world.context.telling(told.append)
+
     def pulled() -> int:
         world.there = False
+        world.tell(Finished("failed", 143, "red", DriveState.GONE, safe_to_remove=False, error={"what": "Stopped"}))
         return 143
 
     world.deed = pulled
     assert world.plug() == 143
+    assert "unplugged" in told[0].error["what"]
     assert world.outcome is PlugOutcome.UNPLUGGED
 
 

@@ -1,0 +1,193 @@
+"""The session's side of the talk about one drive: notices, the question, the passphrase dialog."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from flashback.core.errors import Missing
+from flashback.core.secret import Secret
+from flashback.core.text import shown
+from flashback.trigger.words import Gone, Wire
+
+ACTIONS: Final = {"now": "Back up now", "later": "Later", "no": "Not this drive"}
+TICK: Final = 0.2
+_URGENT: Final = frozenset({"danger", "damage"})
+_PASSING: Final = frozenset({"progress"})
+_LONGEST: Final = 600
+
+
+class Desktop(Protocol):
+    """Where notices are shown (`tools.dbus.Notices`)."""
+
+    @property
+    def capabilities(self) -> list[str]:
+        """As the desktop names them."""
+        ...
+
+    def show(
+        self,
+        summary: str,
+        body: str,
+        *,
+        actions: Mapping[str, str],
+        replaces: int = 0,
+        urgent: bool = False,
+        stays: bool,
+    ) -> int:
+        """Show a notice; its number."""
+        ...
+
+    def close_notice(self, number: int) -> None:
+        """Take it back."""
+        ...
+
+    def wait(self, seconds: float) -> tuple[int, str] | None:
+        """What happened to a notice."""
+        ...
+
+
+class Dialog(Protocol):
+    """How a passphrase is asked for (`trigger.dialog.ask`)."""
+
+    def __call__(self, *, drive: str, question: str, error: str, watch: Callable[[], None]) -> Secret | None:
+        """The answer; `None`: closed. Raises `Missing`."""
+        ...
+
+
+class _Withdrawn(Exception):
+    """The question does not stand any more."""
+
+
+@dataclass(slots=True)
+class Talk:
+    """One connection of the unit's. `later` is told the drive's UUID when the question was put off."""
+
+    wire: Wire
+    desktop: Desktop | None
+    dialog: Dialog
+    later: Callable[[str], None]
+    drive: str = ""
+    uuid: str = ""
+    _notice: int = 0
+    _kind: str = ""
+    _summary: str = ""
+    _question: int | None = None
+
+    def hold(self) -> None:
+        """Until the unit hangs up; then what is still asked is taken back."""
+        try:
+            while True:
+                self._notices(0.0)
+                if select.select([self.wire], [], [], TICK if self._question is None else TICK / 2)[0]:
+                    for words in self.wire.heard():
+                        self._hear(words)
+        except Gone:
+            pass
+        finally:
+            self.wire.hang_up()
+            self._over()
+
+    def _over(self) -> None:
+        if self._question is not None:
+            self._take_back()
+        elif self._kind in _PASSING:
+            self._show("trouble", f"{self.drive}: the backup stopped", "The journal says why: journalctl -t flashback")
+
+    def _hear(self, words: dict[str, Any]) -> None:
+        match words:
+            case {"do": "hello", "drive": str(drive), "uuid": str(uuid)}:
+                self.drive, self.uuid = shown(drive), uuid
+            case {"do": "ask", "id": int(number), "said": str(said)}:
+                self._ask(number, said)
+            case {"do": "passphrase", "id": int(number), "question": str(question), "attempt": int(attempt)}:
+                self._passphrase(number, question, attempt)
+            case {"do": "withdraw", "id": int(number)}:
+                if number == self._question:
+                    self._question = None
+                    self._take_back()
+            case {"do": "notice", "kind": str(kind), "summary": str(summary), "body": str(body)}:
+                self._show(kind, summary, body)
+            case {"do": "progress", "percent": int(percent)}:
+                self._show("progress", self._summary, f"{percent} %. Do not unplug it yet.")
+            case {"do": "forget"}:
+                self._kind = ""
+                self._take_back()
+
+    def _ask(self, number: int, said: str) -> None:
+        """Where nothing can be clicked, the passphrase dialog is the question: it can be closed."""
+        self._question = number
+        self._show("question", f"{self.drive}: back up now?", said, ACTIONS)
+        if self.desktop is None or "actions" not in self.desktop.capabilities:
+            self._answer("now")
+
+    def _notices(self, seconds: float) -> None:
+        """What the person did with the notice."""
+        if self.desktop is None:
+            return
+        try:
+            happened = self.desktop.wait(seconds)
+        except Missing:
+            self.desktop = None
+            return
+        if happened is None or happened[0] != self._notice:
+            return
+        if self._question is not None and happened[1] in ACTIONS:
+            self._answer(happened[1])
+        elif self._question is not None and happened[1] == "dismissed":
+            self._answer("no")
+
+    def _answer(self, answer: str) -> None:
+        self.wire.say(id=self._question, answer=answer)
+        self._question = None
+        if answer == "later":
+            self.later(self.uuid)
+
+    def _passphrase(self, number: int, question: str, attempt: int) -> None:
+        self._question = number
+        error = f"Not accepted, try again ({attempt} of 3)." if attempt > 1 else ""
+        try:
+            given = self.dialog(drive=self.drive, question=question, error=error, watch=self._watch)
+        except _Withdrawn:
+            return
+        except Missing:
+            self.wire.say(id=number, answer="unable")
+        else:
+            text = None if given is None else given.reveal().decode("utf-8", "surrogateescape")
+            self.wire.say(id=number, passphrase=text)
+        self._question = None
+
+    def _watch(self) -> None:
+        """While a dialog is open: is it still wanted?"""
+        for words in self.wire.heard():
+            self._hear(words)
+        if self._question is None:
+            raise _Withdrawn
+
+    def _show(self, kind: str, summary: str, body: str, actions: Mapping[str, str] | None = None) -> None:
+        """A notice that cannot be shown is forgotten: the journal has it."""
+        self._kind, self._summary = kind, shown(summary)
+        if self.desktop is None:
+            return
+        try:
+            self._notice = self.desktop.show(
+                self._summary[:_LONGEST],
+                shown(body)[:_LONGEST],
+                actions=actions or {},
+                replaces=self._notice,
+                urgent=kind in _URGENT,
+                stays=kind != "offer",
+            )
+        except Missing:
+            self.desktop = None
+
+    def _take_back(self) -> None:
+        number, self._notice = self._notice, 0
+        if self.desktop is None or not number:
+            return
+        try:
+            self.desktop.close_notice(number)
+        except Missing:
+            self.desktop = None

@@ -1,0 +1,399 @@
+"""Asking a person's session: both ends of the socket, with a desktop and a dialog that are made up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flashback.core.errors import DriveState, Exit, Missing
+from flashback.core.events import Finished, Progress, Step, StepBegun, StepDone
+from flashback.core.secret import Secret
+from flashback.trigger import watch
+from flashback.trigger.asking import Consent, Everywhere
+from flashback.trigger.links import Links
+from flashback.trigger.notices import LONGEST, notice_of
+from flashback.trigger.session import ACTIONS, Talk
+from flashback.trigger.telling import PlugTeller
+from flashback.trigger.words import AGENT, Gone, Wire
+from tests.unit.drives import UUID
+
+ME = os.getuid()
+LATE = 10.0
+"""Seconds after which a test has failed; nothing waits for so long."""
+
+
+class Desktop:
+    """Shows nothing, remembers all; `clicks` are what the person does to each new question, in turn."""
+
+    def __init__(self, *clicks: str, capabilities=("actions",)) -> None:
+        self.capabilities = list(capabilities)
+        self.clicks = list(clicks)
+        self.shown: list[tuple[str, str]] = []
+        self.taken_back: list[int] = []
+        self.happened: list[tuple[int, str]] = []
+        self.broken = False
+
+    def show(self, summary, body, *, actions, replaces=0, urgent=False, stays) -> int:
+        if self.broken:
+            raise Missing("nobody shows notices")
+        self.shown.append((summary, body))
+        number = replaces or len(self.shown)
+        if actions and self.clicks:
+            self.happened.append((number, self.clicks.pop(0)))
+        return number
+
+    def close_notice(self, number) -> None:
+        self.taken_back.append(number)
+
+    def wait(self, _seconds):
+        return self.happened.pop(0) if self.happened else None
+
+
+class Dialog:
+    """Gives its answers in turn; `None` closes it, an error is raised."""
+
+    def __init__(self, *answers) -> None:
+        self.answers = list(answers)
+        self.errors: list[str] = []
+
+    def __call__(self, *, drive, question, error, watch):
+        self.errors.append(error)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Console:
+    """What is asked where there is no session."""
+
+    def __init__(self, answer=None) -> None:
+        self.answer = answer
+        self.asked = 0
+
+    def ask(self, _question, _attempt, watch):
+        self.asked += 1
+        watch()
+        return self.answer
+
+
+class Session:
+    """One person's session: a socket as `flashback watch` has it, and a thread for each talk."""
+
+    def __init__(self, folder: Path, desktop: Desktop, dialog: Dialog) -> None:
+        self.desktop, self.dialog = desktop, dialog
+        self.put_off: list[str] = []
+        place = folder / str(ME)
+        place.mkdir(exist_ok=True)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(place / AGENT))
+        self.listener.listen()
+        self.threads: list[threading.Thread] = []
+        self.begun = threading.Event()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                talk = Talk(Wire(self.listener.accept()[0]), self.desktop, self.dialog, self.put_off.append)
+                self.threads.append(threading.Thread(target=talk.hold, daemon=True))
+                self.threads[-1].start()
+                self.begun.set()
+        except OSError:
+            pass
+
+    def ended(self) -> None:
+        """Until a talk has begun and every talk is over."""
+        assert self.begun.wait(LATE)
+        self._join()
+
+    def _join(self) -> None:
+        for thread in self.threads:
+            thread.join(LATE)
+            assert not thread.is_alive()
+
+    def close(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.accepting.join(LATE)
+        self._join()
+
+
+@pytest.fixture
+def world(tmp_path):
+    """`world(desktop, dialog)` is one session; `world.asker` asks it."""
+    sessions: list[Session] = []
+    links = Links(lambda: frozenset({ME}), {"uuid": UUID, "drive": "red"}, sessions=tmp_path)
+    world = SimpleNamespace(links=links, console=Console())
+
+    def session(desktop=None, dialog=None) -> Session:
+        sessions.append(Session(tmp_path, desktop or Desktop(), dialog or Dialog()))
+        return sessions[-1]
+
+    world.session = session
+    world.asker = Everywhere(links, world.console, "red", seconds=LATE)  # type: ignore[arg-type]
+    yield world
+    links.hang_up()
+    for each in sessions:
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("click", "consent"),
+    [("now", Consent.NOW), ("later", Consent.LATER), ("no", Consent.NO), ("dismissed", Consent.NO)],
+)
+def test_a_click_is_the_answer(world, click, consent) -> None:
+    world.session(Desktop(click))
+    assert world.asker.consent("The last run ended 3 days ago.") is consent
+
+
+def test_the_question_names_the_drive_and_offers_three_answers(world) -> None:
+    session = world.session(Desktop("now"))
+    world.asker.consent("Yesterday.")
+    assert session.desktop.shown[0] == ("red: back up now?", "Yesterday.")
+    assert list(ACTIONS) == ["now", "later", "no"]
+
+
+def test_later_is_remembered_by_the_session(world) -> None:
+    session = world.session(Desktop("later"))
+    world.asker.consent("")
+    assert session.put_off == [UUID]
+
+
+def test_a_question_that_nobody_answers_is_withdrawn(world) -> None:
+    session = world.session(Desktop())
+    world.asker.seconds = 0.0
+    assert world.asker.consent("") is Consent.NOBODY
+    world.links.hang_up()
+    session.ended()
+    assert session.desktop.taken_back == [1]
+
+
+def test_the_question_is_withdrawn_when_the_unit_ends(world) -> None:
+    session = world.session(Desktop())
+    world.links.look()
+    world.links.say(do="ask", id=1, said="")
+    world.links.hang_up()
+    session.ended()
+    assert session.desktop.taken_back == [1]
+
+
+def test_a_desktop_without_buttons_goes_straight_to_the_dialog(world) -> None:
+    world.session(Desktop(capabilities=()))
+    assert world.asker.consent("") is Consent.NOW
+
+
+def test_the_passphrase_comes_from_the_dialog(world) -> None:
+    world.session(dialog=Dialog(Secret("pä ss".encode())))
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret("pä ss".encode())
+    assert world.console.asked == 0
+
+
+def test_bytes_that_are_no_utf8_arrive_as_they_were_typed(world) -> None:
+    world.session(dialog=Dialog(Secret(b"p\xff\n\\ss")))
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"p\xff\n\\ss")
+
+
+def test_the_second_try_says_why(world) -> None:
+    session = world.session(dialog=Dialog(Secret(b"wrong"), Secret(b"right")))
+    world.asker.passphrase("Enter passphrase: ", 1)
+    world.asker.passphrase("Enter passphrase: ", 2)
+    assert session.dialog.errors == ["", "Not accepted, try again (2 of 3)."]
+
+
+def test_a_closed_dialog_is_a_no(world) -> None:
+    world.session(dialog=Dialog(None))
+    assert world.asker.passphrase("Enter passphrase: ", 1) is None
+    assert (world.asker.declined, world.asker.unanswered) == (True, False)
+
+
+def test_whoever_said_no_is_not_told_that_nothing_was_done(world) -> None:
+    session = world.session(dialog=Dialog(None))
+    world.asker.passphrase("Enter passphrase: ", 1)
+    world.asker.notice("trouble", "red: not backed up", "no passphrase was given")
+    world.links.hang_up()
+    session.ended()
+    assert session.desktop.shown == []
+
+
+def test_where_no_dialog_can_be_shown_the_console_is_asked(world) -> None:
+    world.session(dialog=Dialog(Missing("no dialog is installed")))
+    world.console.answer = Secret(b"typed there")
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"typed there")
+
+
+def test_without_a_session_the_console_is_asked(world) -> None:
+    world.console.answer = Secret(b"typed there")
+    assert world.asker.consent("") is Consent.NOW
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"typed there")
+
+
+def test_a_console_that_nobody_answers_is_remembered_as_that(world) -> None:
+    assert world.asker.passphrase("Enter passphrase: ", 1) is None
+    assert (world.asker.declined, world.asker.unanswered) == (False, True)
+
+
+def test_a_session_that_appears_while_the_console_is_asked_is_asked_too(world) -> None:
+    def ask(_question, _attempt, watch):
+        world.session(dialog=Dialog(Secret(b"from the desk")))
+        while True:
+            watch()
+
+    world.console.ask = ask
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"from the desk")
+
+
+def test_who_does_not_sit_here_is_not_asked(world) -> None:
+    world.session(Desktop("now"))
+    world.links.people = frozenset
+    assert not world.asker.agents
+
+
+def test_a_socket_of_somebody_else_is_told_nothing(world, monkeypatch) -> None:
+    session = world.session(Desktop("now"))
+    monkeypatch.setattr("flashback.trigger.links.peer", lambda _connection: ME + 1)
+    assert not world.asker.agents
+    session.ended()
+    assert session.desktop.shown == []
+
+
+def test_a_notice_that_cannot_be_shown_stops_nothing(world) -> None:
+    desktop = Desktop()
+    desktop.broken = True
+    world.session(desktop, Dialog(Secret(b"right")))
+    world.asker.notice("done", "red: safe to remove", "")
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"right")
+
+
+def test_a_backup_that_stops_without_a_word_is_told(world) -> None:
+    session = world.session()
+    world.asker.notice("progress", "red: copying", "")
+    world.links.hang_up()
+    session.ended()
+    assert session.desktop.shown[-1][0] == "red: the backup stopped"
+
+
+def test_the_last_notice_stays(world) -> None:
+    session = world.session()
+    world.asker.notice("done", "red: safe to remove", "")
+    world.links.hang_up()
+    session.ended()
+    assert [summary for summary, _body in session.desktop.shown] == ["red: safe to remove"]
+    assert session.desktop.taken_back == []
+
+
+@pytest.mark.parametrize("nonsense", [b"{\n", b"[]\n", b"\xff\n", b'{"do": "ask"}\n', b"x" * 70000])
+def test_nonsense_on_the_socket_ends_the_talk_or_is_passed_over(nonsense) -> None:
+    ours, theirs = socket.socketpair()
+    desktop = Desktop()
+    talk = threading.Thread(target=Talk(Wire(ours), desktop, Dialog(), list).hold, daemon=True)
+    talk.start()
+    theirs.sendall(nonsense)
+    theirs.close()
+    talk.join(LATE)
+    assert not talk.is_alive()
+    assert desktop.shown == []
+
+
+def test_a_session_cannot_answer_anothers_question(world) -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    theirs.sendall(json.dumps({"id": 99, "passphrase": "x"}).encode() + b"\n")
+    assert list(wire.heard()) == [{"id": 99, "passphrase": "x"}]
+    theirs.close()
+    with pytest.raises(Gone):
+        list(wire.heard())
+    wire.hang_up()
+
+
+# --- what is shown
+
+
+def finished(code, state=DriveState.CLOSED, safe=True, **other) -> Finished:
+    return Finished(other.pop("result", "failed"), code, "red", state, safe_to_remove=safe, **other)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "summary"),
+    [
+        (StepDone(Step.OPEN, 1.0), "progress", "red: backup started"),
+        (StepBegun(Step.COPY), "progress", "red: copying"),
+        (finished(Exit.DONE, result="complete"), "done", "red: safe to remove"),
+        (finished(Exit.DONE, safe=False), "done", "red: closed, wait a minute before you unplug it"),
+        (finished(Exit.UNREAD), "remarks", "red: finished with gaps"),
+        (finished(Exit.HELD_BY_GUARD), "held", "red: held, nothing was written"),
+        (finished(Exit.DAMAGE), "damage", "red: damage found"),
+        (finished(Exit.NOT_FINISHED, DriveState.GONE, safe=False), "trouble", "red: backup not finished"),
+        (finished(143, DriveState.GONE, safe=False), "trouble", "red: backup not finished"),
+        (finished(Exit.PASSPHRASE, DriveState.NOT_OPENED), "trouble", "red: not backed up"),
+        (finished(Exit.STILL_HELD, DriveState.STILL_HELD, safe=False), "danger", "red: still open, DO NOT UNPLUG"),
+    ],
+)
+def test_each_ending_has_its_notice(event, kind, summary) -> None:
+    notice = notice_of(event, "red")
+    assert (notice.kind, notice.summary) == (kind, summary)
+
+
+@pytest.mark.parametrize("state", [state for state in DriveState if state is not DriveState.CLOSED])
+def test_safe_to_remove_is_said_only_where_it_was_seen(state) -> None:
+    for code in (Exit.DONE, Exit.UNREAD, Exit.NOT_FINISHED, Exit.DAMAGE, Exit.STILL_HELD):
+        notice = notice_of(finished(code, state, safe=False), "red")
+        assert "safe to remove" not in f"{notice.summary} {notice.body}".lower()
+
+
+def test_a_notice_is_short() -> None:
+    notice = notice_of(finished(Exit.UNEXPECTED, error={"what": "x" * 5000}), "red")
+    assert len(notice.body) <= LONGEST
+
+
+def test_progress_is_told_once_a_second() -> None:
+    told: list[int] = []
+    now = [0.0]
+    sessions = SimpleNamespace(progress=told.append, notice=lambda *_given: None)
+    teller = PlugTeller(lambda _event: None, sessions, "red", monotonic=lambda: now[0])  # type: ignore[arg-type]
+    for moment, done in ((0.0, 10), (0.5, 20), (1.0, 30), (1.1, 40)):
+        now[0] = moment
+        teller(Progress(Step.COPY, done, 100))
+    teller(Progress(Step.COPY, 1, None))
+    assert told == [10, 30]
+
+
+# --- flashback watch
+
+
+def test_the_unit_of_a_drive_is_escaped_as_systemd_does_it() -> None:
+    assert watch.unit_of("11-22") == r"flashback-plug@11\x2d22.service"
+
+
+def test_the_sessions_environment_is_read_as_a_shell_would() -> None:
+    said = 'DISPLAY=:0\nXAUTHORITY="/run/user/1 000/x"\nBROKEN=\'\nA=b c\n'
+    assert watch.parsed(said) == {"DISPLAY": ":0", "XAUTHORITY": "/run/user/1 000/x"}
+
+
+def test_a_watch_without_a_session_says_so() -> None:
+    with pytest.raises(Missing, match="no session"):
+        watch.Watch({}).wait()
+
+
+def test_the_socket_is_its_owners_alone_and_goes_with_its_process(tmp_path) -> None:
+    path = tmp_path / AGENT
+    path.touch()  # left behind by one that was killed
+    with watch._listening(path):
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not path.exists()
+
+
+def test_a_second_watch_is_refused(tmp_path) -> None:
+    with (
+        watch._listening(tmp_path / AGENT),
+        pytest.raises(Exception, match="already"),
+        watch._listening(tmp_path / AGENT),
+    ):
+        pass
