@@ -46,5 +46,6 @@ def settle(ledger: Ledger, uuid: str, lines: Iterable[journal.Line], write: Writ
             write(journal.Mark.PINNED if pinned else journal.Mark.UNPINNED, master, name)
         except NoSpace:
             told.pop((master, name))
-    ledger.settle_pins(uuid, pins, told)
+    if wishes or pins != ledger.pins(uuid):
+        ledger.settle_pins(uuid, pins, told)
     return pins

@@ -132,7 +132,13 @@ class Plan:
             "prune": [f"{each.master}/{each.name}" for each in self.room.goes],
             "snapshots": [each.as_json() for each in self.room.goes],
             "scrub": self.scrub is not None,
-            "space": {"size": self.space.size, "free": self.space.free_estimate, "needed": self.needed},
+            "space": {
+                "size": self.space.size,
+                "free": self.space.free_estimate,
+                "needed": self.needed,
+                "reserve": self.room.reserve,
+                "reserve_kept": self.room.reaches_reserve,
+            },
         }
 
 

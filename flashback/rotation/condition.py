@@ -148,6 +148,11 @@ class Snapshots(Tables):
             )
         self._put("pin_wishes", key | {"pinned": pinned}, "REPLACE")
 
+    def pins(self, drive_uuid: str) -> frozenset[tuple[str, str]]:
+        """Master and name of what is pinned on a drive, as far as this machine knows."""
+        found = self._rows("SELECT master, name FROM pins WHERE drive_uuid = ?", drive_uuid)
+        return frozenset((row["master"], row["name"]) for row in found)
+
     def pin_wishes(self, drive_uuid: str) -> dict[tuple[str, str], bool]:
         """What was said of pins since the drive was last told, by master and name."""
         found = self._rows("SELECT master, name, pinned FROM pin_wishes WHERE drive_uuid = ?", drive_uuid)

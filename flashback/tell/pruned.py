@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flashback.core.text import number, shown, size
 
+FIRST_NAMES: Final = 5
 FIRST_FILES: Final = 20
 """So many files that would be on no drive any more are named; `--json` names all."""
 
@@ -23,7 +24,19 @@ def plan_of(plan: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     if stays:
         yield 1, f"{number(len(stays), 'snapshot stays', 'snapshots stay')}:"
         yield from ((2, _line(each)) for each in stays)
+    space = plan.get("space") or {}
+    if space.get("reserve_kept") is False:
+        yield 1, f"less than keep.min_free ({size(space.get('reserve', 0))}) will stay free, whatever goes"
     yield from _vanishing(plan.get("vanish"))
+
+
+def done(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What went in a run, also in one that did not come to its end."""
+    names = facts.get("pruned", ())
+    if names and facts.get("action", "run") == "run":
+        which = "One old snapshot" if len(names) == 1 else f"{len(names)} old snapshots"
+        more = "" if len(names) <= FIRST_NAMES else f" and {len(names) - FIRST_NAMES} more"
+        yield f"{which} made way: {', '.join(map(shown, names[:FIRST_NAMES]))}{more}."
 
 
 def headline(facts: Mapping[str, Any]) -> str:

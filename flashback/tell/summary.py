@@ -103,6 +103,7 @@ def closing(
         *_unread_lines(facts, remarks, verbosity),
         *_scrub_lines(facts.get("scrub"), last, verbosity),
         *_remark_lines(last, remarks, verbosity),
+        *(Line(text, depth=1) for text in pruned.done(last.facts)),
         *_space_lines(facts.get("space"), last),
     ]
     drive, following = _drive_lines(last), _next_lines(last)

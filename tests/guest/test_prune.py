@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.guest.conftest import Stick
-from tests.guest.machine import Machine, invalid, is_held
+from tests.guest.machine import Machine, invalid, is_held, until
 
 MIB = 1 << 20
 KEEP = "keep: {last: 2, daily: 0, weekly: 0, monthly: 0, yearly: 0, min_free: 0B}\n"
@@ -88,4 +88,25 @@ def test_a_drive_fills_up_and_goes_on(machine: Machine, stick: Stick) -> None:
     told = machine.flashback("prune", "red", "--dry-run", "--explain", "--passphrase-file", str(machine.secret))
     print(told.stdout)
     assert "nothing was written" in told.stdout or "nothing to remove" in told.stdout
+    assert is_held() == []
+
+
+def test_a_prune_that_is_killed_is_finished_by_the_next_run(machine: Machine, stick: Stick) -> None:
+    machine.init(stick.device, "red")
+    configured(machine)
+    for number in range(5):
+        a_day(machine, number, 20 * MIB)
+        machine.events("red", "--allow", "mass-deletion", "--allow", "growth", "--allow", "mass-change")
+    child = machine.start("prune", "red", "--json", "--passphrase-file", str(machine.secret))
+    until(child, '"step":"prune"')
+    child.kill()
+    child.communicate()
+    a_day(machine, 9, 5 * MIB)
+    assert machine.run("red", "--allow", "mass-deletion", "--allow", "growth", "--allow", "mass-change")[
+        "safe_to_remove"
+    ]
+    pruned(machine)
+    assert len(listed(machine)) == 2
+    with machine.opened(stick.device) as drive:
+        assert sorted(each["name"] for each in listed(machine)) == sorted(os.listdir(drive / "documents/snapshots"))
     assert is_held() == []

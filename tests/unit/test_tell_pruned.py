@@ -55,3 +55,21 @@ def test_many_files_are_cut_short() -> None:
 def test_what_came_of_it() -> None:
     assert pruned.headline({"pruned": ["a/b"], "bytes_freed": 1 << 20}) == "1 snapshot removed, 1.0 MiB free again."
     assert pruned.headline({"pruned": ["a/b", "a/c"], "bytes_freed": None}) == "2 snapshots removed."
+
+
+def test_a_run_says_at_its_end_what_made_way() -> None:
+    names = [f"m/2026010{day}T000000Z" for day in range(1, 8)]
+    assert list(pruned.done({"action": "run", "pruned": names[:1]})) == [
+        "One old snapshot made way: m/20260101T000000Z."
+    ]
+    assert list(pruned.done({"pruned": names})) == [
+        f"7 old snapshots made way: {', '.join(names[:5])} and 2 more.",
+    ]
+    assert list(pruned.done({"action": "prune", "pruned": names})) == []
+
+
+def test_a_reserve_that_will_not_be_kept_is_said() -> None:
+    plan = {"space": {"reserve": 1 << 30, "reserve_kept": False}}
+    assert [text for _depth, text in pruned.plan_of(plan)] == [
+        "less than keep.min_free (1.0 GiB) will stay free, whatever goes"
+    ]
