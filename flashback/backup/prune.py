@@ -82,8 +82,8 @@ def refuse_hopeless(plan: Plan, name: str) -> None:
         count = len(plan.room.further)
         may_go = f"{number(count, 'snapshot')} could go, which would not be enough" if count else "no snapshot may go"
         raise NoSpace(
-            f"{name} has {size(plan.space.free_estimate)} free, and {size(plan.needed)} are to be copied; {may_go}. "
-            "Nothing was removed or written",
+            f"{name} has {size(plan.space.free_estimate)} free, and {size(plan.needed)} are to be copied; {may_go}, so "
+            "nothing was removed or written",
             hint=LESS.format(drive=name),
         )
 
@@ -182,7 +182,7 @@ class Pruning:
                     raise
                 full = NoSpace(f"{self.drive.known.name} is full")
             if not self.more():
-                full.hint = f"no snapshot may go any more. {LESS.format(drive=self.drive.known.name)}"
+                full.hint = f"no snapshot may go any more: {LESS.format(drive=self.drive.known.name)}"
                 raise full
 
     def _some_room(self) -> bool:

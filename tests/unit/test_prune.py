@@ -98,7 +98,7 @@ def test_where_nothing_may_go_any_more_it_is_no_space_and_says_so(root) -> None:
     with pytest.raises(NoSpace) as caught:
         pruning.roomy(work)
     assert pruning.gone == ["a"]
-    assert caught.value.hint.startswith("no snapshot may go any more. exclude something")
+    assert caught.value.hint.startswith("no snapshot may go any more: exclude something")
 
 
 def test_another_error_removes_nothing(root) -> None:
