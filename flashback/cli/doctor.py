@@ -43,6 +43,7 @@ def doctor(
 
         found = examine_machine(Programs(), app.paths, config_problem=lambda: _problem(app))
         found += _plugging_in(Programs())
+        found += _drives(app)
         missing = [each for each in found if each.verdict is Verdict.MISSING]
         if json:
             front.say_json("doctor", {"findings": [each.as_json() for each in found], "ready": not missing})
@@ -65,6 +66,23 @@ def _plugging_in(run: Runner) -> list[Finding]:
     try:
         return findings(run, own_command())
     except Missing:  # a checkout that is not installed has nothing that a unit could start
+        return []
+
+
+def _drives(app: App) -> list[Finding]:
+    """What is wrong with the drives that are plugged in, as far as this machine may look and remembers."""
+    import os
+
+    from flashback.core.command import Programs
+    from flashback.core.errors import FlashbackError
+    from flashback.prepare.doctor import without_header
+
+    if os.geteuid() != 0 or not app.paths.ledger.exists():
+        return []
+    try:
+        with app.ledger() as ledger:
+            return without_header(Programs(), ledger.drives())
+    except FlashbackError:
         return []
 
 

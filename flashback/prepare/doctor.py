@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,8 @@ from flashback.core.command import SYSTEM_PATH, Command, Runner
 from flashback.core.context import Paths
 from flashback.core.errors import FlashbackError
 from flashback.core.text import shown
+from flashback.drive.headerless import headerless
+from flashback.rotation.values import KnownDrive
 
 
 class Verdict(StrEnum):
@@ -81,6 +83,13 @@ def examine_machine(run: Runner, paths: Paths, *, config_problem: Callable[[], F
         _privilege(),
         _configuration(paths, config_problem),
         _state(paths),
+    ]
+
+
+def without_header(run: Runner, known: Sequence[KnownDrive]) -> list[Finding]:
+    """The drives that are plugged in and whose LUKS header is gone."""
+    return [
+        Finding(f"drive {each.known.name}", Verdict.NOTE, each.sentence, each.remedy) for each in headerless(run, known)
     ]
 
 

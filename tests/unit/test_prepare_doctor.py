@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from flashback.core.command import Command, CommandFailed, CommandTimedOut, Result
+from flashback.core.command import Command, CommandFailed, CommandTimedOut, Programs, Result
 from flashback.core.context import Paths
 from flashback.core.errors import ConfigError
+from flashback.drive.headerless import Headerless
 from flashback.prepare import doctor
 from flashback.prepare.doctor import Finding, Verdict, examine_machine
+from flashback.tools.block import BlockDevice
+from tests.unit.drives import RED
 
 SAID = {
     "cryptsetup": "cryptsetup 2.6.1 flags: UDEV BLKID KEYRING KERNEL_CAPI\n",
@@ -228,3 +231,11 @@ def test_a_finding_is_ready_for_json() -> None:
         "detail": "not installed",
         "remedy": "sudo apt install rsync",
     }
+
+
+def test_a_drive_whose_header_is_gone_comes_with_the_command(monkeypatch) -> None:
+    gone = Headerless(RED, BlockDevice("/dev/sdx1", "sdx1", "part", 1), "by the name of its partition")
+    monkeypatch.setattr(doctor, "headerless", lambda _run, _known: (gone,))
+    (found,) = doctor.without_header(Programs(), [RED])
+    assert (found.verdict, found.remedy) == (Verdict.NOTE, "flashback key header restore red")
+    assert "/dev/sdx1 looks like red" in found.detail
