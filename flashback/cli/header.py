@@ -10,7 +10,7 @@ import typer
 from flashback.cli import front
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from flashback.app import App
 
@@ -50,13 +50,12 @@ def save(
 
     def work(app: App) -> int:
         from flashback.app import needs_root
-        from flashback.drive.choose import choose
         from flashback.prepare.save_header import save
 
         needs_root("flashback key header save")
         with app.ledger() as ledger:
             context = app.context(lambda _event: None)
-            candidate = choose(context, ledger.drives(), drive, ask=choice(app), wait=False)
+            candidate = front.chosen(context, app, ledger, drive)
             files = save(context, candidate, to)
         if json:
             front.say_json("header", _header_json(candidate.known.name, candidate.known.uuid, "save", files))
@@ -116,16 +115,3 @@ def restore(
 
 def _header_json(name: str, uuid: str, action: str, written: Sequence[Path]) -> dict[str, Any]:
     return {"drive": name, "uuid": uuid, "action": action, "written": [str(each) for each in written]}
-
-
-def choice(app: App) -> Callable[[Sequence[str]], str] | None:
-    """Who is asked among several drives; nobody in a script."""
-    if not app.interactive:
-        return None
-
-    def ask(names: Sequence[str]) -> str:
-        from flashback.prepare.ask import Terminal
-
-        return Terminal(front.say).choose("Which drive?", names)
-
-    return ask

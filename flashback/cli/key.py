@@ -91,7 +91,8 @@ def list_slots(
 
         needs_root("flashback key list")
         with app.ledger() as ledger:
-            looked = look(app.context(lambda _event: None), ledger.drives(), drive, ask=header.choice(app))
+            context = app.context(lambda _event: None)
+            looked = look(context, ledger.drives(), drive, lambda: front.chosen(context, app, ledger, drive))
         if json:
             front.say_json("keys", looked.as_json())
         else:
@@ -211,7 +212,6 @@ def _changed(
 ) -> int:
     """Choose the drive, do the deed, tell what there is now."""
     from flashback.app import needs_root
-    from flashback.drive.choose import choose
     from flashback.prepare.ask import Terminal
     from flashback.prepare.keys import Given
     from flashback.prepare.slots import changed_json, changed_text
@@ -220,7 +220,7 @@ def _changed(
     given = Given(Terminal(front.say) if app.interactive else None, app.passphrase(), new, doomed, slot)
     with front.teller(app) as tell, app.ledger() as ledger:
         context = app.context((lambda _event: None) if app.settings.json else tell)
-        candidate = choose(context, ledger.drives(), wanted, ask=header.choice(app), wait=False)
+        candidate = front.chosen(context, app, ledger, wanted)
         changed = deed(context, ledger, candidate, given)
         others = [each for each in ledger.drives() if each.uuid != candidate.known.uuid]
     if app.settings.json:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flashback.core.context import Context
 from flashback.core.errors import DriveError
 from flashback.core.text import shown
-from flashback.drive.choose import Choose, choose
 from flashback.drive.header import Slot
 from flashback.drive.kept import kept_file
-from flashback.drive.recognise import check_identity, named, the_only
+from flashback.drive.recognise import Candidate, check_identity, named, the_only
 from flashback.prepare.keys import Changed, slots_on
 from flashback.rotation.values import KnownDrive, Standing
 from flashback.tools import block
@@ -36,15 +35,18 @@ class Looked:
         return "\n".join([f"Key slots of {shown(self.drive.name)}{where}:", *lines(self.slots)])
 
 
-def look(context: Context, known: Sequence[KnownDrive], wanted: str | None, *, ask: Choose | None) -> Looked:
-    """The key slots of a drive, plugged in or not. Raises `DriveError` for one with a header that is not the known."""
+def look(context: Context, known: Sequence[KnownDrive], wanted: str | None, chosen: Callable[[], Candidate]) -> Looked:
+    """The key slots of a drive, plugged in (then `chosen` says which) or not.
+
+    Raises `DriveError` for one with a header that is not the known.
+    """
     drive = named(known, wanted) if wanted is not None else None
     if drive is not None and the_only(block.luks_volumes(context.run), drive.uuid) is None:
         file = kept_file(context, drive.uuid)
         if not file.is_file():
             raise DriveError(f"{drive.name} is not plugged in, and there is no copy of its header here")
         return Looked(drive, slots_on(context, str(file)), copy=True)
-    candidate = choose(context, known, wanted, ask=ask, wait=False)
+    candidate = chosen()
     check_identity(candidate)
     return Looked(candidate.known, slots_on(context, candidate.volume.path), copy=False)
 
