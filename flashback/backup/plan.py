@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet
-from flashback.backup.compare import Comparison, compare, difference
+from flashback.backup.compare import Change, Comparison, compare, difference
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts, worth_inspecting
 from flashback.backup.inspect import Inspection, inspect
@@ -196,7 +196,8 @@ def _planned(
             record=draft.add,
             gone=tally.gone,
         )
-        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=tally.change)
+        told = tally.change if current is not None else _nothing_to_judge
+        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=told)
         _judge(draft, since, comparison, changes)
         names = snapshots_of(drive, master.name)
         counts = tally.counts()
@@ -215,6 +216,10 @@ def _planned(
         counts=counts,
         inspection=inspection,
     )
+
+
+def _nothing_to_judge(_change: Change) -> None:
+    """Of a first copy no guard has anything to say, and it may be of millions of files."""
 
 
 def _judge(draft: Draft, since: Since, comparison: Comparison, changes: ChangeSet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flashback.config.values import Config, Rotation
 from flashback.core.context import Context
@@ -22,6 +22,8 @@ from flashback.rotation.reminders import decision, standing
 from flashback.rotation.values import HoldRecord, ProofKind, ProofRecord, RunRecord, SnapshotSpan, SpaceRecord
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
+
+_OUT: Final = frozenset({State.LOST, State.RETIRED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,16 @@ class Stock:
     def _holds(self) -> list[str]:
         """The first thing to be said: until somebody decides, no drive is run without a person."""
         names = {each.drive.uuid: each.drive.name for each in self.outlook.drives}
-        drives = [(hold, names.get(hold.drive_uuid, hold.drive_uuid)) for hold in self.holds]
-        lines = [f"HELD: {standing(hold, name, self.now)}.\n  Next: {decision(hold, name)}." for hold, name in drives]
+        usable = {each.drive.uuid: each.drive.name for each in self.outlook.drives if each.state not in _OUT}
+        lines = [
+            f"HELD: {standing(hold, names.get(hold.drive_uuid, hold.drive_uuid), self.now)}.\n"
+            f"  Next: {decision(hold, usable.get(hold.drive_uuid, ''))}."
+            for hold in self.holds
+        ]
         return [*lines, "Until then no drive is run without a person."] if lines else []
 
     def _reappeared(self) -> list[str]:
-        here = [each for each in self.outlook.drives if each.plugged and each.state in {State.LOST, State.RETIRED}]
+        here = [each for each in self.outlook.drives if each.plugged and each.state in _OUT]
         return [reappeared(each.drive) for each in here]
 
     def _row(self, line: DriveOutlook) -> StatusRow:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flashback.core.text import age, shown
 from flashback.rotation.outlook import DriveOutlook, Outlook, State, reminder_due
-from flashback.rotation.values import HoldRecord
+from flashback.rotation.values import HoldRecord, Standing
 
 Told = Mapping[str, tuple[str, datetime]]
 """By `Reminder.about`: the state that was spoken of last, and when."""
@@ -39,7 +39,11 @@ def reminders(
 ) -> tuple[Reminder, ...]:
     """What is to be said, holds first. `every` is the period."""
     names = {each.drive.uuid: each.drive.name for each in outlook.drives}
-    found = [_of_hold(hold, names.get(hold.drive_uuid, hold.drive_uuid), now) for hold in holds]
+    usable = {each.drive.uuid for each in outlook.drives if each.drive.standing is Standing.ACTIVE}
+    found = [
+        _of_hold(hold, names.get(hold.drive_uuid, hold.drive_uuid), now, usable=hold.drive_uuid in usable)
+        for hold in holds
+    ]
     due = [each for each in found if each.about not in told or now - told[each.about][1] >= every]
     return (*due, *(_of_drive(each, now) for each in outlook.drives if _is_due(each, told, every, now)))
 
@@ -61,13 +65,13 @@ def _of_drive(line: DriveOutlook, now: datetime) -> Reminder:
     return Reminder(line.drive.uuid, line.drive.name, str(line.state), what, f"{plug}flashback run {name}")
 
 
-def _of_hold(hold: HoldRecord, drive: str, now: datetime) -> Reminder:
+def _of_hold(hold: HoldRecord, drive: str, now: datetime, *, usable: bool) -> Reminder:
     return Reminder(
         about=f"{hold.drive_uuid} {hold.hold} {hold.stood.isoformat()}",
         drive=drive,
         state=HELD,
         what=standing(hold, drive, now),
-        next_step=decision(hold, drive),
+        next_step=decision(hold, drive if usable else ""),
     )
 
 
@@ -77,8 +81,8 @@ def standing(hold: HoldRecord, drive: str, now: datetime) -> str:
 
 
 def decision(hold: HoldRecord, drive: str) -> str:
-    """What to do about it."""
-    name = shown(drive)
+    """What to do about it; `drive` is empty for one that cannot be run any more, and any other will do."""
+    name = shown(drive) or "DRIVE"
     return (
         f"see what would happen: flashback run {name} --dry-run; if that is as it should be: "
         f"flashback run {name} --allow {shown(hold.hold)}; if not, put the files right and run again"

@@ -162,3 +162,9 @@ def test_a_lost_or_retired_drive_that_is_plugged_in_is_said_first(stock, ledger,
         .text(colour=False)
         .startswith(f"red was {'marked lost' if standing is Standing.LOST else 'retired'}")
     )
+
+
+def test_a_hold_of_a_drive_that_was_lost_is_decided_at_any_other(stock, ledger) -> None:
+    ledger.enrol(replace(RED, standing=Standing.LOST))
+    ledger.stand_holds([HoldRecord(UUID, "run", "growth", "it grew", BEGUN)])
+    assert "flashback run DRIVE --allow growth" in stock().text(colour=False)
