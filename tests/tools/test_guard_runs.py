@@ -206,7 +206,7 @@ def test_while_a_hold_stands_another_drive_is_not_run_without_a_person(machine) 
     last = machine.run("green")
     assert (last.exit_code, names(last)) == (13, ["mass-deletion"])
     assert "red was held" in last.facts["holds"][0]["why"]
-    assert not (machine.drives["green"].mount_point / "docs").exists()
+    assert not [event for event in machine.events if isinstance(event, Planned)], "the drive need not be opened for it"
     assert machine.standing() == ["mass-deletion"]
 
 
@@ -227,6 +227,24 @@ def test_a_further_loss_is_held_again(machine) -> None:
     lose(machine, 25)
     assert names(machine.run("green")) == ["mass-deletion"]
     assert names(machine.run("red")) == ["mass-deletion"]
+
+
+def test_a_decision_ends_with_the_copy_that_is_made_after_it(machine) -> None:
+    both(machine)
+    lose(machine)
+    assert machine.run("red", allowed=("mass-deletion",)).exit_code == 0
+    machine.write()
+    assert machine.run("red").exit_code == 0
+    lose(machine)
+    assert names(machine.run("red")) == ["mass-deletion"]
+
+
+def test_a_run_that_was_held_before_the_drive_was_opened_is_remembered_too(machine) -> None:
+    both(machine)
+    machine.master.rename(machine.master.with_name("elsewhere"))
+    assert names(machine.run()) == ["missing-master"]
+    with machine.ledger() as ledger:
+        assert ledger.runs(limit=1)[0].holds == ("missing-master",)
 
 
 def test_when_the_files_are_back_the_hold_is_gone(machine) -> None:
