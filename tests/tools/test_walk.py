@@ -1,5 +1,6 @@
 """The walk of a master and of a drive's copy, on real files, in this process."""
 
+import gc
 import os
 import socket
 import struct
@@ -25,6 +26,7 @@ class Walked:
         self.remarks = []
         fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
         rules = Filter([Rule(pattern) for pattern in patterns])
+        gc.collect()  # what an earlier test left to it must not be closed in between
         before = len(os.listdir("/proc/self/fd"))
         self.items = list(walk_master(fd, filter=rules, symlinks=symlinks, remark=self.remarks.append, **more))
         assert len(os.listdir("/proc/self/fd")) == before
