@@ -197,6 +197,13 @@ class App:
             return Unattended(known)
         return AtTerminal(known, teller, decides=self.interactive)
 
+    def unattended(self, run: Programs, source: str) -> Person:
+        """Nobody, with the passphrase that a drive's own source gives."""
+        from flashback.drive.source import parse, passphrase_from
+
+        given = passphrase_from(parse(source), run, credentials=os.environ.get("CREDENTIALS_DIRECTORY", ""))
+        return Unattended(given)
+
     def context(self, tell: Tell, person: Person | None = None) -> Context:
         """What the work below is given."""
         return Context(

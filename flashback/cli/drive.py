@@ -21,6 +21,10 @@ SET = (
     ("sudo flashback drive set red place=pocket", "where it is kept: home, pocket, offsite, or any other words"),
     ("sudo flashback drive set red masters=documents,photos", "it carries these; masters=all: everything"),
     ("sudo flashback drive set red on_plug=always", "ask, always, never, or default (as the configuration says)"),
+    (
+        "sudo flashback drive set red passphrase=file:/etc/flashback/red.key",
+        "for plugging in and runs with nobody there",
+    ),
     ("sudo flashback drive set red standing=active", "a drive that was lost or retired is back"),
 )
 RETIRE = (("sudo flashback drive retire red", "it stays as it is, and is not used any more"),)
@@ -94,7 +98,9 @@ def set_drive(
     drive: Name,
     settings: Annotated[
         list[str],
-        typer.Argument(metavar="KEY=VALUE", help="place=, masters=, on_plug=, standing=; several at once."),
+        typer.Argument(
+            metavar="KEY=VALUE", help="place=, masters=, on_plug=, passphrase=, standing=; several at once."
+        ),
     ],
     json: front.Json = False,
     verbose: front.Verbose = False,

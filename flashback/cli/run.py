@@ -71,6 +71,8 @@ def run(
             context = app.context(tell, app.person(tell, unattended=unattended))
             ask = _choice if app.interactive and not unattended else None
             candidate = choose(context, ledger.drives(), drive, ask=ask, wait=not dry_run and not unattended)
+            if unattended and passphrase_file is None:
+                context = context.with_person(app.unattended(context.run, candidate.known.passphrase))
             return back_up(context, settings, ledger, candidate, request)
 
     front.enter(

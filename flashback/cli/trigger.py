@@ -22,6 +22,7 @@ DISABLE = (("sudo flashback disable", "plugging in does nothing any more; every 
 PLUGGED = (("sudo flashback plugged 11111111-2222-4333-8444-555555555555", "what the unit of this drive starts"),)
 
 WATCH = (("flashback watch", "in a session where enable has not started it"),)
+REMINDED = (("sudo flashback reminded", "what the timer starts once an hour"),)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done; nothing is written.")]
 
@@ -31,6 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog=front.examples(*ENABLE), short_help="Plugging a drive in asks for its backup.")(enable)
     app.command(epilog=front.examples(*DISABLE), short_help="Plugging a drive in does nothing.")(disable)
     app.command(epilog=front.examples(*WATCH), short_help="Ask and tell in this session, as enable sets it up.")(watch)
+    app.command(epilog=front.examples(*REMINDED), hidden=True)(reminded)
     app.command(epilog=front.examples(*PLUGGED), hidden=True)(plugged)
 
 
@@ -120,11 +122,14 @@ def plugged(
     """A drive was plugged in: decide, ask, back up. It is what the unit starts; a person says `flashback run`."""
 
     def work(app: App) -> int:
+        import os
+
         from flashback.app import needs_root
         from flashback.trigger.serve import serve
 
         needs_root("flashback plugged")
-        return serve(app.context, app.config, app.ledger, uuid)
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY", "")
+        return serve(app.context, app.config, app.ledger, uuid, credentials)
 
     front.enter(work, config=config, state=state, verbose=verbose)
 
@@ -141,3 +146,23 @@ def watch(verbose: front.Verbose = False) -> None:
         return 0
 
     front.enter(work, config=None, state=None, verbose=verbose)
+
+
+def reminded(verbose: front.Verbose = False, config: front.Config = None, state: front.State = None) -> None:
+    """Tell whoever sits at this machine which drives are due. It is what the timer starts; see `flashback remind`."""
+
+    def work(app: App) -> int:
+        from flashback.app import needs_root
+        from flashback.tools.journald import Journal
+        from flashback.tools.loginctl import people_here
+        from flashback.trigger.links import Links
+        from flashback.trigger.remind import remind
+
+        needs_root("flashback reminded")
+        settings = app.config() if app.paths.config.exists() else None
+        with app.ledger() as ledger:
+            context = app.context(lambda _event: None)
+            links = Links(lambda: people_here(context.run), {"uuid": "", "drive": ""})
+            return remind(context, settings, ledger, links, Journal())
+
+    front.enter(work, config=config, state=state, verbose=verbose)

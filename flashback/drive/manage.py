@@ -12,6 +12,7 @@ from flashback.config.values import OnPlug
 from flashback.core.command import Runner
 from flashback.core.errors import UsageError
 from flashback.core.text import rfc3339, shown, size
+from flashback.drive import source
 from flashback.drive.recognise import known_by_name, named, on_device
 from flashback.rotation.ledger import Changes, Ledger
 from flashback.rotation.values import LONGEST_PLACE, KnownDrive, Standing, valid_place
@@ -61,6 +62,7 @@ class Entry:
             "enrolled": rfc3339(drive.enrolled),
             "masters": None if drive.masters is None else list(drive.masters),
             "on_plug": None if drive.on_plug is None else drive.on_plug.value,
+            "passphrase": drive.passphrase,
             "plugged_in": bool(self.devices),
             "devices": list(self.devices),
         }
@@ -151,6 +153,9 @@ def configure(ledger: Ledger, drive: KnownDrive, words: Sequence[str], masters: 
         if changed.masters is None
         else f"it carries {masters_text(changed)}",
         "on_plug": f"on_plug is {on_plug_text(changed)}",
+        "passphrase": f"its passphrase comes from {shown(changed.passphrase)}"
+        if changed.passphrase != source.ASK
+        else "its passphrase is asked for",
     }
     lines = [text for key, text in said.items() if key in changes]
     told = f"{changed.name}: {'; '.join(lines)}." if lines else ""
@@ -223,6 +228,14 @@ def _on_plug(value: str, _masters: Masters) -> OnPlug | None:
     return None if value == DEFAULT else OnPlug(_one_of(value, [*OnPlug, DEFAULT]))
 
 
+def _passphrase(value: str, _masters: Masters) -> str:
+    try:
+        source.parse(value)
+    except ValueError as problem:
+        raise _Wrong(str(problem)) from problem
+    return value
+
+
 def _standing(value: str, _masters: Masters) -> Standing:
     return Standing(_one_of(value, list(Standing)))
 
@@ -237,6 +250,7 @@ KEYS: Final[dict[str, Callable[[str, Masters], object]]] = {
     "place": _place,
     "masters": _masters,
     "on_plug": _on_plug,
+    "passphrase": _passphrase,
     "standing": _standing,
 }
 """What `drive set` takes, and how each value is read."""

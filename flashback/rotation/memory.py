@@ -38,6 +38,7 @@ class Changes(TypedDict, total=False):
     on_plug: OnPlug | None
     standing: Standing
     filesystem_uuid: str
+    passphrase: str
     partition_uuid: str
 
 

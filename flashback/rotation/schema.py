@@ -73,6 +73,9 @@ _PLUGS: Final = (
         until TEXT, agents INTEGER NOT NULL, PRIMARY KEY (drive_uuid, at))""",
 )
 
+_SOURCES: Final = ("ALTER TABLE drives ADD COLUMN passphrase TEXT NOT NULL DEFAULT 'ask'",)
+"""Where each drive's passphrase comes from; never the passphrase."""
+
 _PIN_WISHES: Final = (
     """CREATE TABLE pin_wishes (
         drive_uuid TEXT NOT NULL, master TEXT NOT NULL, name TEXT NOT NULL, pinned INTEGER NOT NULL,
@@ -107,5 +110,6 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     _DECISIONS,
     _PLUGS,
     _PROOFS,
+    _SOURCES,
 )
 """`MIGRATIONS[n]` leads from version n to version n + 1."""

@@ -53,7 +53,8 @@ class RunResult(StrEnum):
 class KnownDrive:
     """A drive of the rotation. `uuid` is the LUKS UUID; `header_digest` covers the first `header_length` bytes.
 
-    `masters` are the names of those it carries, `None` for all; `on_plug` `None` is what the configuration says.
+    `masters` are the names of those it carries, `None` for all; `on_plug` `None` is what the configuration says;
+    `passphrase` is where it comes from (`drive.source`).
     """
 
     uuid: str
@@ -70,6 +71,7 @@ class KnownDrive:
     standing: Standing = Standing.ACTIVE
     filesystem_uuid: str = ""
     partition_uuid: str = ""
+    passphrase: str = "ask"  # noqa: S105 - where it comes from
 
     def carries(self, master: str) -> bool:
         """Whether this master is meant to be on the drive."""

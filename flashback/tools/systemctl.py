@@ -42,3 +42,10 @@ def start(run: Runner, unit: str) -> None:
 def in_session(run: Runner, user: str, *words: str) -> None:
     """Tell a person's own manager something. Raises `CommandFailed` where it does not do it."""
     run(Command(("systemctl", "--user", f"--machine={user}@", *words), timeout=TIMEOUT))
+
+
+def tell(run: Runner, verb: str, unit: str) -> None:
+    """`start`, `stop` or `reset-failed` a unit of the system. Raises `Missing` where there is no systemd, `CommandFailed`."""
+    if not is_running():
+        raise Missing("systemd is not running here")
+    run(Command(("systemctl", verb, "--", unit), timeout=TIMEOUT))

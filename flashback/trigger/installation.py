@@ -18,6 +18,7 @@ from flashback.core.text import shown
 from flashback.tools import systemctl, udev
 from flashback.trigger.pieces import MARK, PIECES, Piece, content
 
+TIMER: Final = "flashback-remind.timer"
 WATCH: Final = "flashback-watch.service"
 _LARGEST: Final = 256 * 1024
 
@@ -120,6 +121,7 @@ def enable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: S
     if all(step.change is Change.NONE for step in steps):
         return []
     failed = take_effect(run)
+    _timer(run, "start")
     tell_sessions(run, ("daemon-reload",), ("restart", WATCH))
     return failed
 
@@ -131,6 +133,7 @@ def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: 
     if not removed:
         return []
     tell_sessions(run, ("stop", WATCH))
+    _timer(run, "stop")
     for step in removed:
         link = links.get(step.path)
         for path in (placed(step.path, root), *([placed(link, root)] if link else [])):
@@ -139,6 +142,8 @@ def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: 
             with contextlib.suppress(OSError):  # others have their links there
                 placed(link, root).parent.rmdir()
     failed = take_effect(run)
+    with contextlib.suppress(FlashbackError):  # a unit that failed is remembered although its file is gone
+        systemctl.tell(run, "reset-failed", "flashback-*")
     tell_sessions(run, ("daemon-reload",))
     return failed
 
@@ -157,6 +162,12 @@ def _write(target: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _timer(run: Runner, verb: str) -> None:
+    """Now, too, and not only from the next start of the machine on."""
+    with contextlib.suppress(FlashbackError):
+        systemctl.tell(run, verb, TIMER)
 
 
 def tell_sessions(run: Runner, *words: tuple[str, ...], sessions: Path = Path("/run/user")) -> None:

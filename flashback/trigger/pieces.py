@@ -41,6 +41,12 @@ PIECES: Final = (
         Path("/etc/systemd/user/flashback-watch.service"),
         link=Path("/etc/systemd/user/default.target.wants/flashback-watch.service"),
     ),
+    Piece("systemd/flashback-remind.service", Path("/etc/systemd/system/flashback-remind.service")),
+    Piece(
+        "systemd/flashback-remind.timer",
+        Path("/etc/systemd/system/flashback-remind.timer"),
+        link=Path("/etc/systemd/system/timers.target.wants/flashback-remind.timer"),
+    ),
     Piece("polkit/50-flashback.rules", Path("/etc/polkit-1/rules.d/50-flashback.rules")),
     Piece("udev/90-flashback.rules", Path("/etc/udev/rules.d/90-flashback.rules")),
 )

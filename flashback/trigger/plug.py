@@ -16,6 +16,7 @@ from flashback.core.events import Event, Finished, Tell
 from flashback.core.locks import boot_id, locked
 from flashback.core.secret import Secret
 from flashback.core.text import age, shown
+from flashback.drive import source
 from flashback.drive.recognise import Candidate, reappeared, the_only
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
@@ -93,7 +94,7 @@ class Plug:
     ledger: Ledger
     asker: Asker
     log: JournalTeller
-    known_passphrase: Secret | None = None
+    credentials: str = ""
 
     def execute(self, uuid: str) -> int:
         """See, decide, ask, back up. Returns the exit code. Raises what nobody expected, and `DriveError` for twins."""
@@ -184,8 +185,10 @@ class Plug:
 
     def _run(self, candidate: Candidate, *, unattended: bool) -> int:
         inhibitor = Inhibitor()
-        person = _Person(self.asker, inhibitor, candidate.known.name, self.known_passphrase)
         try:
+            found = source.parse(candidate.known.passphrase)
+            known = source.passphrase_from(found, self.context.run, credentials=self.credentials)
+            person = _Person(self.asker, inhibitor, candidate.known.name, known)
             self._wait_for_others(candidate)
             context = self.context.with_person(person).telling(unplugged_said(self.context.tell, candidate.known))
             return back_up(context, self.config, self.ledger, candidate, RunRequest(unattended=unattended))

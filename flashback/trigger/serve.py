@@ -26,7 +26,11 @@ UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def serve(
-    context_for: Callable[[Tell], Context], config: Callable[[], Config], ledger: Callable[[], Ledger], uuid: str
+    context_for: Callable[[Tell], Context],
+    config: Callable[[], Config],
+    ledger: Callable[[], Ledger],
+    uuid: str,
+    credentials: str = "",
 ) -> int:
     """Do everything for the drive with this LUKS UUID; return the exit code. Raises `UsageError`, `ConfigError`."""
     if UUID.fullmatch(uuid) is None:
@@ -39,7 +43,10 @@ def serve(
         links = Links(lambda: people_here(context.run), {"uuid": uuid, "drive": name})
         asker = Everywhere(links, Console(context.run, uuid, name), name)
         try:
-            work = Plug(context.telling(PlugTeller(log, asker, name)), config(), memory, asker, log)
+            settings = config()
+            if not settings.notify.desktop:
+                links.people = frozenset
+            work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials)
             return work.execute(uuid)
         except Interrupted:
             log.entry(f"{name}: unplugged or stopped before anything was done; it was not opened", priority=NOTICE)

@@ -110,7 +110,7 @@ def test_a_lost_drive_comes_back(ledger) -> None:
     ("word", "words"),
     [
         ("plase=pocket", "there is no setting 'plase'; did you mean place?"),
-        ("colour=red", "there is no setting 'colour'; there are place, masters, on_plug, standing"),
+        ("colour=red", "there is no setting 'colour'; there are place, masters, on_plug, passphrase, standing"),
         ("place", "the form is place=VALUE"),
         ("place=a\nb", "a place is one short line"),
         ("masters=documnts", "no master 'documnts'; did you mean documents?"),

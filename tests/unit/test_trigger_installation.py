@@ -17,6 +17,7 @@ from flashback.trigger.installation import Change, State, look, plan_disable, pl
 from flashback.trigger.pieces import MARK, PIECES, changeable_by, content
 
 COMMAND = "/opt/venv/bin/flashback"
+RELOADED = [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
 TOP = Path(__file__).resolve().parents[2]
 
 
@@ -38,6 +39,8 @@ class Runner:
 
 @pytest.fixture(autouse=True)
 def _systemd(monkeypatch) -> None:
+    """It runs, and nobody is logged in."""
+    monkeypatch.setattr(installation, "tell_sessions", lambda _run, *_words: None)
     monkeypatch.setattr(systemctl, "is_running", lambda: True)
 
 
@@ -74,7 +77,7 @@ def test_the_files_of_the_source_tree_are_ready_for_packagers(piece) -> None:
 
 
 def test_udev_and_systemd_are_told_once(root) -> None:
-    assert enabled(root).ran == [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
+    assert enabled(root).ran == [*RELOADED, ("systemctl", "start", "--", "flashback-remind.timer")]
 
 
 def test_a_second_enable_changes_nothing_and_says_so(root) -> None:
@@ -98,7 +101,11 @@ def test_disable_leaves_nothing_behind(root) -> None:
     run = Runner()
     assert installation.disable(run, plan_disable(root), root) == []
     assert tree(root) == {}
-    assert run.ran == [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
+    assert run.ran == [
+        ("systemctl", "stop", "--", "flashback-remind.timer"),
+        *RELOADED,
+        ("systemctl", "reset-failed", "--", "flashback-*"),
+    ]
 
 
 def test_a_second_disable_does_nothing(root) -> None:

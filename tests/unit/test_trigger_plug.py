@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flashback.config.values import Config, OnPlug
-from flashback.core.errors import DriveError, DriveState, Exit, UsageError
+from flashback.core.errors import ConfigError, DriveError, DriveState, Exit, UsageError
 from flashback.core.events import Finished, Note, Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.signals import Interrupted
@@ -72,7 +72,7 @@ class World:
 
     def _back_up(self, context, *_given):
         self.ran += 1
-        self.tell = context.tell
+        self.tell, self.person = context.tell, context.person
         return self.deed()
 
     def plug(self, uuid: str = UUID, **config) -> int:
@@ -131,6 +131,22 @@ def test_whoever_said_no_is_not_asked_again_before_the_next_plug(world) -> None:
 def test_always_asks_for_no_consent(world) -> None:
     world.plug(on_plug=OnPlug.ALWAYS)
     assert (world.ran, world.asker.asked) == (1, [])
+
+
+def test_a_passphrase_from_the_drives_own_source_is_given_without_asking(world, tmp_path) -> None:
+    key = tmp_path / "red.key"
+    key.write_bytes(b"correct horse\n")
+    key.chmod(0o600)
+    world.ledger.change(UUID, passphrase=f"file:{key}", on_plug=OnPlug.ALWAYS)
+    world.plug()
+    assert (world.person.known_passphrase, world.asker.asked) == (PASSPHRASE, [])
+
+
+def test_a_source_that_cannot_be_trusted_opens_nothing(world, tmp_path) -> None:
+    world.ledger.change(UUID, passphrase=f"file:{tmp_path / 'gone'}")
+    with pytest.raises(ConfigError):
+        world.plug()
+    assert world.ran == 0
 
 
 def test_never_asks_nobody(world) -> None:
