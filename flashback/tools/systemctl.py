@@ -45,7 +45,7 @@ def in_session(run: Runner, user: str, *words: str) -> None:
 
 
 def tell(run: Runner, verb: str, unit: str) -> None:
-    """`start`, `stop` or `reset-failed` a unit of the system. Raises `Missing` where there is no systemd, `CommandFailed`."""
+    """`start`, `stop` or `reset-failed` a unit of the system. Raises `Missing` without systemd, `CommandFailed`."""
     if not is_running():
         raise Missing("systemd is not running here")
     run(Command(("systemctl", verb, "--", unit), timeout=TIMEOUT))
