@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -240,4 +241,20 @@ def test_made_anew_from_the_drive_it_says_the_same(rig: Rig) -> None:
     shutil.rmtree(rig.state / "catalogue")
     History(rig.drive, library(rig), print).rebuild("docs", Path("/elsewhere"))
     assert in_the_catalogue(rig) == before
+    assert_true(rig)
+
+
+def test_a_state_that_another_run_left_than_the_journal_names_is_walked_anew(rig: Rig) -> None:
+    """As on a drive that was set back to an older state of itself, and backed up to since."""
+    for name in ("one", "two"):
+        (rig.master / name).write_text(name)
+        rig.back_up()
+    journal = rig.drive.mount_point / ".flashback/runs.jsonl"
+    run_id = json.loads(journal.read_text("utf-8").splitlines()[-1])["run"]
+    journal.write_text(journal.read_text("utf-8").replace(run_id, "another-run"), "utf-8")
+    before = {each.name for each in library(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
+    History(rig.drive, library(rig), print).keep("docs", rig.master)
+    after = {each.name for each in library(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
+    assert len(before & after) == 1
+    assert len(after) == 2
     assert_true(rig)

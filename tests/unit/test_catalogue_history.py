@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.seen import Kind, Seen, compose, difference, listing, order
-from tests.unit.histories import flat, lived, roots, steps
+from tests.unit.histories import DRIVES, flat, lived, roots, steps
 
 
 @given(roots, roots)
@@ -120,3 +120,18 @@ def test_two_states_differ_in_what_a_comparison_of_both_shows(done, data):
                 assert lookup.entry(other, path) == seen
                 below = [each for each in new.values() if each.path.rpartition(b"/")[0] == path and each.path]
                 assert sorted(lookup.children(other, path)) == sorted(below)
+
+
+def test_what_changed_and_changed_back_within_pruned_states_is_one_answer(tmp_path):
+    world = lived(tmp_path / "catalogue", [])
+    one, other = Seen(b"", int(Kind.FILE), size=1), Seen(b"", int(Kind.FILE), size=2)
+    states = [world.run(DRIVES[0], "docs", {b"f": each}) for each in (one, other, one)]
+    with world.library.index():
+        pass
+    world.prune(DRIVES[0], "docs", states[1])
+    for _anew in range(2):
+        with world.library.index() as index:
+            lookup = Lookup(index)
+            (held,) = lookup.versions(lookup.node(b"f"))
+            assert [state.name for state in held.states] == [states[0], states[2]]
+        (world.root / "index.sqlite").unlink()
