@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -74,8 +75,9 @@ class Drive:
         path.write_bytes(content)
         return str(path)
 
-    def key(self, *argv: str, more: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        environment = {
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(HERE),
             "LC_ALL": "C.UTF-8",
@@ -83,12 +85,17 @@ class Drive:
             "FLASHBACK_STATE": str(self.state),
             "FLASHBACK_RUNTIME": str(self.folder / "run"),
         }
-        words = [sys.executable, "-c", CHEAP.replace("{more}", more), "key", *argv]
+
+    def flashback(self, *argv: str, more: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-c", CHEAP.replace("{more}", more), *argv]
         done = subprocess.run(
-            words, env=environment, capture_output=True, text=True, check=False, input="", timeout=120
+            words, env=self.environment, capture_output=True, text=True, check=False, input="", timeout=120
         )
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done
+
+    def key(self, *argv: str, more: str = "", code: int | None = 0) -> subprocess.CompletedProcess[str]:
+        return self.flashback("key", *argv, more=more, code=code)
 
     def json(self, *argv: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.key(*argv, "--json").stdout)
@@ -273,3 +280,55 @@ def test_with_the_drive_away_the_slots_come_from_the_copy_of_its_header(drive: D
 def test_no_secret_shows_itself(drive: Drive) -> None:
     done = drive.change()
     assert not any(secret.decode() in done.stdout + done.stderr for secret in (OLD, NEW))
+
+
+# --- a person at the terminal
+
+
+def at_terminal(drive: Drive, *argv: str) -> pexpect.spawn:
+    environment = drive.environment | {"TERM": "xterm"}
+    words = ["-c", CHEAP.replace("{more}", ""), "key", *argv]
+    return pexpect.spawn(sys.executable, words, env=environment, timeout=60, encoding="utf-8", dimensions=(40, 200))
+
+
+def answer(terminal: pexpect.spawn, question: str, secret: bytes) -> None:
+    terminal.expect(question)
+    terminal.waitnoecho()
+    terminal.sendline(secret.decode())
+
+
+def test_a_person_changes_a_passphrase_and_may_mistype_the_old_one(drive: Drive) -> None:
+    terminal = at_terminal(drive, "change", "red")
+    answer(terminal, "Passphrase or recovery key of red:", b"mistyped")
+    answer(terminal, "opens no key slot; try again", OLD)
+    answer(terminal, "The new passphrase", NEW)
+    answer(terminal, "The same once more", NEW)
+    terminal.expect("Key slots of red now:")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert (terminal.exitstatus, drive.opens(NEW), drive.opens(OLD)) == (0, True, False)
+
+
+def test_a_person_sees_a_new_recovery_key_with_its_code(drive: Drive) -> None:
+    terminal = at_terminal(drive, "recovery", "red")
+    answer(terminal, "Passphrase or recovery key of red:", OLD)
+    terminal.expect(r"\n {4}([a-z-]{36})\r\n {4}([a-z-]{35})\r\n")
+    assert terminal.match is not None
+    key = f"{terminal.match[1]}{terminal.match[2]}".encode()
+    terminal.expect("█▀▀▀▀▀█")
+    terminal.expect("Keep it elsewhere as well")
+    terminal.send("\r")
+    terminal.expect("Key slot 1 was added")
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert (terminal.exitstatus, drive.opens(key)) == (0, True)
+
+
+def test_a_kit_holds_a_key_that_was_tried(drive: Drive) -> None:
+    key = drive.file("key", drive.recovery())
+    page = drive.folder / "red.html"
+    drive.flashback("kit", "red", "--html", str(page), "--recovery-key-file", key)
+    assert "<svg" in page.read_text()
+    assert page.stat().st_mode & 0o777 == 0o600
+    other = drive.file("other", b"-".join([b"cbdefghi"] * 8))
+    drive.flashback("kit", "red", "--recovery-key-file", other, code=5)
