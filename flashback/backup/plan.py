@@ -34,8 +34,6 @@ from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
 
-FULL_EVERY: Final = 10
-"""So many runs may rest on the catalogue; then both sides are compared in full."""
 SEEMING: Final = 1000
 """So many files that differ from the catalogue in inode and change time alone are left to rsync to look at. Where more
 of them are a quarter of the master and above, the catalogue says nothing: its inodes are numbered anew with each mount
@@ -149,16 +147,17 @@ def plan_master(
     *,
     places: Places,
     full: bool,
+    full_every: int,
     watch: Callable[[], None],
     limits: Guards,
 ) -> MasterPlan:
     """Walk the master as its owner, and hold it against its copy.
 
-    What the copy holds is in the catalogue, if that can be believed; else, with `full`, and every `FULL_EVERY` runs,
-    it is walked, too, as root and at the same time. Raises what the walk of the master runs into, `DriveGone` when the
-    drive vanishes meanwhile.
+    What the copy holds is in the catalogue, if that can be believed; else, with `full`, and after
+    `full_every` runs that rested on it, it is walked, too, as root and at the same time. Raises what the walk of the
+    master runs into, `DriveGone` when the drive vanishes meanwhile.
     """
-    if not full and runs_since_full(lines, master.name) < FULL_EVERY:
+    if not full and runs_since_full(lines, master.name) < full_every:
         try:
             return _planned(drive, master, lines, places, watch, limits, full=False)
         except CatalogueBroken:

@@ -145,6 +145,7 @@ class Run:
                 self.report.journal,
                 places=self.places,
                 full=self.request.full,
+                full_every=self.config.full_every,
                 watch=drive.watch,
                 limits=self.config.guards,
             )

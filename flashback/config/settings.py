@@ -69,12 +69,23 @@ SETTINGS: Final = (
     Setting("guards", "growth", Kind.SIZE, "20GiB", "hold when a copy would suddenly grow by so much; 0B: never"),
     Setting("guards", "min_interval", Kind.DURATION, "1h", "how soon a drive may be run again unattended"),
     Setting("", "scrub_every", Kind.SCRUB, "30d", "how often a run reads the whole drive to find damage"),
+    Setting("", "full_every", Kind.COUNT, "10", "so many runs may trust the list of what the drive holds; 0: none"),
     Setting("", "on_plug", Kind.ON_PLUG, "ask", "what happens when a drive is plugged in"),
     Setting("notify", "desktop", Kind.BOOLEAN, "true", "tell the desktop when a run begins, ends or is due"),
     Setting("", "compress", Kind.COMPRESS, "zstd:3", "how the drive compresses what is written to it"),
 )
 
-SECTIONS: Final = ("masters", "keep", "rotation", "guards", "scrub_every", "on_plug", "notify", "compress")
+SECTIONS: Final = (
+    "masters",
+    "keep",
+    "rotation",
+    "guards",
+    "scrub_every",
+    "full_every",
+    "on_plug",
+    "notify",
+    "compress",
+)
 """What may stand at the top, in the order of the sample."""
 
 

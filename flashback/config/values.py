@@ -103,6 +103,7 @@ class Config:
     rotation: Rotation = field(default_factory=Rotation)
     guards: Guards = field(default_factory=Guards)
     scrub_every: timedelta | None = timedelta(days=30)
+    full_every: int = 10
     on_plug: OnPlug = OnPlug.ASK
     notify: Notify = field(default_factory=Notify)
     compress: str = "zstd:3"

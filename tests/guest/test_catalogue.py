@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from flashback.backup.plan import FULL_EVERY
 from tests.conftest import run
 from tests.guest.conftest import Stick, wait_for
 from tests.guest.machine import Machine, PreparedDrive, blank_sticks, equal, until
 
+FULL_EVERY = 10
+"""As configured where nothing is said."""
 OLD = 1_600_000_000_000_000_000
 
 

@@ -27,7 +27,6 @@ from flashback.app import Unattended
 from flashback.backup import copy as copying_part
 from flashback.backup import run as running
 from flashback.backup.guard import HoldName
-from flashback.backup.plan import FULL_EVERY
 from flashback.config.values import Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
@@ -40,6 +39,8 @@ from tests.conftest import mounted_btrfs, run
 from tests.tools.test_copy_random import Gardener
 
 MOUNTS = Path("/proc/mounts")
+FULL_EVERY = 10
+"""As configured where nothing is said."""
 
 
 class Rig:
@@ -52,6 +53,7 @@ class Rig:
         self.master.mkdir()
         self.state.mkdir()
         self.settings = Master("docs", self.master, "root", Symlinks.KEEP)
+        self.full_every = FULL_EVERY
         self.now = datetime(2027, 1, 1, tzinfo=UTC)
 
     def plug_in_again(self) -> None:
@@ -86,7 +88,7 @@ class Rig:
             if not list(ledger.drives()):
                 ledger.enrol(self.drive.known)
             master = replace(self.settings, name=name)
-            config = Config(file=context.paths.config, masters=(master,), scrub_every=None)
+            config = Config(file=context.paths.config, masters=(master,), scrub_every=None, full_every=self.full_every)
             request = running.RunRequest(full=full, dry_run=dry, allowed=tuple(HoldName))
             work = running.Run(context, config, ledger, copying.Opened(self.drive), request)
             with patch("flashback.backup.run.prove_destination"):  # it wants to see a LUKS mapping
@@ -292,6 +294,13 @@ def test_runs_rest_on_the_catalogue_and_every_now_and_then_one_does_not(rig: Rig
         *[False] * FULL_EVERY,
         True,
     ]
+
+
+@pytest.mark.parametrize(("full_every", "full"), [(0, [True] * 4), (2, [True, False, False, True])])
+def test_how_many_runs_rest_on_the_catalogue_is_configured(rig: Rig, full_every, full) -> None:
+    rig.full_every = full_every
+    (rig.master / "file").write_bytes(b"x")
+    assert [was_full(rig.back_up()) for _ in range(4)] == full
 
 
 # --- what the catalogue claims and the drive does not have

@@ -15,7 +15,7 @@ from flashback.backup import catalogue as catalogues
 from flashback.backup.catalogue import DOUBTFUL, Draft, Since, State, believed, changed_since
 from flashback.backup.compare import What, compare
 from flashback.backup.listing import Entry, Kept, Kind
-from flashback.backup.plan import FULL_EVERY, runs_since_full
+from flashback.backup.plan import runs_since_full
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.drive.journal import Line, Mark
 
@@ -416,7 +416,7 @@ IDLE_FULL, IDLE = line(Mark.UNCHANGED, full=True), line(Mark.UNCHANGED, full=Fal
         ([FULL, line(Mark.COMPLETE, "photos", full=False)], 0),
         ([BELIEVED, line(Mark.UNCHANGED, "photos", full=True)], 1),
         ([line(Mark.COMPLETE)], 1),
-        ([FULL, *[IDLE] * FULL_EVERY], FULL_EVERY),
+        ([FULL, *[IDLE] * 10], 10),
     ],
 )
 def test_runs_since_both_sides_were_compared(lines, count) -> None:

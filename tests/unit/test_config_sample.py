@@ -171,6 +171,7 @@ CONFIGS = st.builds(
         Guards, st.floats(min_value=0, max_value=0.99), COUNTS, COUNTS, st.integers(0, 1 << 50), DURATIONS
     ),
     scrub_every=st.none() | DURATIONS,
+    full_every=COUNTS,
     on_plug=st.sampled_from(OnPlug),
     notify=st.builds(Notify, st.booleans()),
     compress=st.sampled_from(["no", "zstd:1", "zstd:15"]),
@@ -219,6 +220,7 @@ def test_what_is_shown_as_json_has_every_setting_in_plain_units(tmp_path: Path) 
             "min_interval": 3600,
         },
         "scrub_every": 2592000,
+        "full_every": 10,
         "on_plug": "ask",
         "notify": {"desktop": True},
         "compress": "zstd:3",
