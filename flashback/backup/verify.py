@@ -145,7 +145,7 @@ def _hashed(root: int, path: bytes, size: int, mtime_ns: int) -> Entry:
             return file_of(path, at, b"")
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         state = hashlib.blake2b(digest_size=32)
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(min(CHUNK, size + 1)):
             state.update(chunk)
         after = os.fstat(descriptor)
         same = (after.st_size, after.st_mtime_ns, after.st_ctime_ns) == (at.st_size, at.st_mtime_ns, at.st_ctime_ns)

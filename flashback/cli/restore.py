@@ -94,7 +94,7 @@ def restore(
             if in_place:
                 request = replace(request, in_place=True, agreed=_agreeing(app, tell, yes=yes, to=to))
             context = app.context(tell, app.person(tell))
-            return service.restore(context, service.candidates(context, ledger, drive), masters, request)
+            return service.restore(context, ledger, drive, masters, request)
 
     front.enter(
         work,

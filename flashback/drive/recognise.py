@@ -63,7 +63,7 @@ def absent(run: Runner, known: Sequence[KnownDrive], drive: KnownDrive) -> Drive
     for each in headerless(run, known):
         if each.known.uuid == drive.uuid:
             return DriveError(each.sentence, hint=f"do not erase it; the header can be put back: {each.remedy}")
-    return DriveError(f"{drive.name} is not plugged in", hint=f"plug it in, then: flashback run {drive.name}")
+    return DriveError(f"{drive.name} is not plugged in", hint="plug it in, then give the same command again")
 
 
 def known_by_name(known: Sequence[KnownDrive], wanted: str) -> KnownDrive:

@@ -142,12 +142,14 @@ def digest(parent: int, name: bytes, *, afresh: bool = False, heard: Callable[[i
     """
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     with open(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        at = os.fstat(descriptor)
+        if not stat.S_ISREG(at.st_mode):
             raise OSError(0, "it is no regular file")
         if afresh:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         state = hashlib.blake2b(digest_size=32)
-        while chunk := file.read(CHUNK):
+        length = min(CHUNK, at.st_size + 1)  # as much is made ready for each reading, however little there is
+        while chunk := file.read(length):
             state.update(chunk)
             if heard is not None:
                 heard(len(chunk))

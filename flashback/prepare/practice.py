@@ -29,7 +29,7 @@ from flashback.prepare import practice_files
 from flashback.prepare.doctor import dm_crypt_is_there
 from flashback.prepare.init import InitOptions, Known, initialise
 from flashback.prepare.wizard import Given
-from flashback.recover.service import RestoreRequest, candidates, restore
+from flashback.recover.service import RestoreRequest, restore
 from flashback.recover.wanted import Wanted
 from flashback.rotation.ledger import Ledger
 from flashback.tools import cryptsetup, loop
@@ -178,7 +178,7 @@ def _lose_and_restore(scene: Rehearsal) -> None:
     master = scene.config().masters[0]
     path = os.fsencode(lost.relative_to(master.path))
     request = RestoreRequest((Wanted(master.name, path, master.path),))
-    _expect(restore(context, candidates(context, scene.ledger, "red"), (master,), request))
+    _expect(restore(context, scene.ledger, "red", (master,), request))
     os.utime(lost.parent, ns=(folder_before.st_atime_ns, folder_before.st_mtime_ns))
     if lost.read_bytes() != before:
         raise FlashbackError("the restored file is not what it was")

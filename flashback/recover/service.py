@@ -14,22 +14,22 @@ from typing import Any
 
 from flashback.config.values import Master
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveGone, Exit, FlashbackError, UsageError
+from flashback.core.errors import DriveGone, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, rfc3339, size
 from flashback.drive.reading import Reading
-from flashback.drive.recognise import Candidate, by_name, plugged_in
+from flashback.drive.recognise import Candidate
 from flashback.drive.session import OpenDrive
 from flashback.drive.states import State, masters_on
 from flashback.recover import in_place
+from flashback.recover.choice import choose
 from flashback.recover.destination import make_directory
 from flashback.recover.in_place import InPlace
 from flashback.recover.parts import Owner, Part, Planner, totals
 from flashback.recover.wanted import Wanted, When
 from flashback.recover.work import Done, Work
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import KnownDrive
 from flashback.tell import explain
 
 AGAIN = "give the same command again: what was copied is not copied again"
@@ -54,43 +54,16 @@ class RestoreRequest:
     trusted: frozenset[int] = frozenset()
 
 
-def candidates(context: Context, ledger: Ledger, wanted: str | None) -> tuple[Candidate, ...]:
-    """The drives to look on, the one with the newest backup first. Raises `DriveError` where none is plugged in."""
-    known = ledger.drives()
-    last = {each.drive_uuid: each.completed for each in ledger.backups()}
-    if wanted is not None:
-        try:
-            return (by_name(context.run, known, wanted),)
-        except DriveError as problem:
-            problem.hint = problem.hint.replace(
-                "then: flashback run", "then the same command again; not: flashback run"
-            )
-            raise
-    here = plugged_in(context.run, known)
-    if not here:
-        raise DriveError("no drive is plugged in that this machine knows", hint=_which(known, last))
-    return tuple(sorted(here, key=lambda each: -_seconds(last.get(each.known.uuid))))
-
-
-def _seconds(moment: datetime | None) -> float:
-    return moment.timestamp() if moment is not None else 0.0
-
-
-def _which(known: Sequence[KnownDrive], last: dict[str, datetime]) -> str:
-    newest = max((each for each in known if each.uuid in last), key=lambda each: last[each.uuid], default=None)
-    if newest is None:
-        return "a drive of another machine is made known by `flashback drive adopt DEVICE`"
-    place = f" ({newest.place})" if newest.place else ""
-    when = rfc3339(last[newest.uuid]).replace("T", " ").replace("Z", " UTC")
-    return f"plug in {newest.name}{place}: it has the newest backup, of {when}"
-
-
-def restore(context: Context, choice: Sequence[Candidate], masters: Sequence[Master], request: RestoreRequest) -> int:
+def restore(
+    context: Context, ledger: Ledger, drive: str | None, masters: Sequence[Master], request: RestoreRequest
+) -> int:
     """Restore from the first of the drives that holds what was asked for; tell it, and return the exit code.
 
-    Only what nobody expected is raised.
+    Raises `DriveError`, `UsageError` where there is none, and what nobody expected.
     """
     last: Finished | None = None
+    chosen = choose(context, ledger, drive, request.wanted, request.when)
+    choice = chosen.candidates
     for count, candidate in enumerate(choice):
         errand = Errand(context, candidate, masters, request)
         last = errand.execute()
@@ -105,7 +78,8 @@ def restore(context: Context, choice: Sequence[Candidate], masters: Sequence[Mas
         raise UsageError(
             f"{', '.join(each.said for each in request.wanted) or 'nothing'} is on none of the drives that are here"
             f" ({names})" + (", in no state of that time or name" if request.when != When() else ""),
-            hint="`flashback snapshots` lists the states on each drive; another drive may hold it: plug that in",
+            hint=chosen.elsewhere
+            or "`flashback find NAME` says on which drive a file is; `flashback snapshots` lists the states on each",
         )
     context.tell(last)
     return int(last.exit_code)

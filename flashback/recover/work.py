@@ -131,7 +131,7 @@ class Work:
         begun = time.monotonic()
         self.tell(StepBegun(Step.VERIFY, number(part.files, "file")))
         self._on_the_medium(part, stage)
-        checked = _Checked(self, part, done)
+        checked = _Checked(self, part, done, part.files, part.size)
         with Descent(part.source, beyond=True) as here, Descent(stage.files, beyond=True) as there:
             for count, item in enumerate(part.items):
                 if count % 256 == 0:
@@ -186,6 +186,8 @@ class _Checked:
     work: Work
     part: Part
     done: Done
+    files: int = 0
+    size: int = 0
     odd: int = 0
     first: str = ""
     read: int = 0
@@ -241,7 +243,7 @@ class _Checked:
         now = time.monotonic()
         if now - self.told >= rsync.TICK:
             self.told = now
-            progress = Progress(Step.VERIFY, self.read, self.part.size, self.done.files, self.part.files)
+            progress = Progress(Step.VERIFY, self.read, self.size, self.done.files, self.files)
             self.work.tell(progress)
 
 

@@ -27,6 +27,7 @@ from tests.guest.machine import (
     invalid,
     is_held,
     luks_on,
+    until,
 )
 
 ALICE = 1000
@@ -248,3 +249,54 @@ def rot(device: Path, content: bytes) -> None:
             opened.write(b"rot")
     finally:
         run("cryptsetup", "close", "luks-rot")
+
+
+# --- pulled, protected, retired
+
+
+def test_a_drive_that_is_pulled_leaves_no_half_file_and_the_same_command_goes_on(
+    machine: Machine, red: Path, stick: Stick
+) -> None:
+    for count in range(30):
+        (machine.master / f"photos/more-{count}.jpg").write_bytes(os.urandom(1_000_000))
+    give_to_alice(machine.master)
+    machine.run()
+    back = machine.home / "back"
+    argv = ("restore", "documents:photos", "--to", str(back), "--json", "--passphrase-file", str(machine.secret))
+    child = machine.start(*argv)
+    until(child, '"step":"restore"')
+    stick.unplug()
+    out, err = child.communicate(timeout=PATIENCE)
+    last = json.loads(out.splitlines()[-1])
+    assert (child.returncode, last["drive_state"]) == (10, "gone"), out + err
+    assert "give the same command again" in last["next"]
+    assert not (back / "photos").exists()
+    assert is_held() == []
+    stick.replug()
+    assert restored(machine, *argv[1:4])["result"] == "complete"
+    assert equal(machine.master / "photos", back / "photos") == ""
+    assert os.listdir(back) == ["photos"]
+
+
+def test_a_write_protected_drive_that_was_retired_can_still_be_read(machine: Machine, red: Path) -> None:
+    machine.flashback("drive", "retire", "red")
+    run("blockdev", "--setro", red)
+    run("blockdev", "--setro", luks_on(red))
+    try:
+        last = restored(machine, "documents:shopping.txt", "--to", str(machine.home / "back"))
+    finally:
+        run("blockdev", "--setrw", luks_on(red))
+        run("blockdev", "--setrw", red)
+    assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+
+
+def test_a_drive_in_the_safe_that_holds_the_file_is_named(machine: Machine, red: Path, stick: Stick) -> None:
+    machine.run("--full")
+    machine.flashback("drive", "set", "red", "place=at my parents'")
+    stick.unplug()
+    try:
+        done = machine.flashback("restore", "documents:photos/1.jpg", "--passphrase-file", str(machine.secret))
+    finally:
+        stick.replug()
+    assert done.returncode == 4
+    assert "plug in red (at my parents'): it holds it, in a state of " in done.stderr

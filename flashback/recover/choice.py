@@ -1,0 +1,115 @@
+"""On which drive is it? By the catalogue, which knows the drives in the safe, too; else by the newest backup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flashback.core.context import Context
+from flashback.core.errors import DriveError
+from flashback.core.text import parse_stamp, rfc3339
+from flashback.drive.recognise import Candidate, by_name, plugged_in
+from flashback.recover.wanted import Wanted, When
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import KnownDrive, Standing
+
+if TYPE_CHECKING:
+    from flashback.catalogue.lookup import Lookup
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The drives to look on, in this order; `elsewhere` says which other drive holds what is wanted, if one does."""
+
+    candidates: tuple[Candidate, ...]
+    elsewhere: str = ""
+
+
+def choose(context: Context, ledger: Ledger, drive: str | None, wanted: Sequence[Wanted], when: When) -> Choice:
+    """Of the drives that are plugged in, those that hold it come first, the one with the newest state of it before
+    the others. Raises `DriveError` where none is plugged in, saying which one to plug in.
+    """
+    known = ledger.drives()
+    if drive is not None:
+        return Choice((by_name(context.run, known, drive),))
+    held = holders(context.paths.catalogues, wanted, when) if wanted else {}
+    last = {each.drive_uuid: each.completed for each in ledger.backups()}
+    here = plugged_in(context.run, known)
+    away = [each for each in known if each.uuid not in {candidate.known.uuid for candidate in here}]
+    elsewhere = _elsewhere(away, held)
+    if not here:
+        raise DriveError("no drive is plugged in that this machine knows", hint=elsewhere or _newest(away, last))
+    order = sorted(here, key=lambda each: (_seconds(held, each), _seconds(last, each)), reverse=True)
+    return Choice(tuple(order), elsewhere)
+
+
+def holders(catalogues: Path, wanted: Sequence[Wanted], when: When) -> dict[str, datetime]:
+    """The drives, by LUKS UUID, that hold all of it in a state that comes into question, with the newest such state.
+
+    Nothing where the catalogue cannot be read: then the drives themselves are asked.
+    """
+    from flashback.catalogue.index import IndexBroken
+    from flashback.catalogue.library import Library
+    from flashback.catalogue.lookup import Lookup
+
+    if not catalogues.is_dir():
+        return {}
+    try:
+        with Library(catalogues).index() as index:
+            lookup = Lookup(index)
+            found = [_of_one(lookup, each, when) for each in wanted]
+    except (OSError, IndexBroken):
+        return {}
+    everywhere = set.intersection(*(set(each) for each in found)) if found else set()
+    return {uuid: max(each[uuid] for each in found) for uuid in everywhere}
+
+
+def _of_one(lookup: Lookup, wanted: Wanted, when: When) -> dict[str, datetime]:
+    """The newest state of one path on each drive."""
+    found: dict[str, datetime] = {}
+    node = lookup.node(wanted.path)
+    for held in lookup.versions(node, wanted.path) if node is not None else ():
+        for state in held.states:
+            if state.tree.master == wanted.master and _is_meant(when, state.name, is_current=state.is_current):
+                moment = found.get(state.tree.drive)
+                found[state.tree.drive] = max(state.completed, moment) if moment else state.completed
+    return found
+
+
+def _is_meant(when: When, name: str, *, is_current: bool) -> bool:
+    if when.snapshot:
+        return when.snapshot == name or (is_current and when.snapshot == "current")
+    moment = parse_stamp(name)
+    return when.at is None or (moment is not None and moment <= when.at)
+
+
+def _seconds(moments: Mapping[str, datetime], candidate: Candidate) -> float:
+    moment = moments.get(candidate.known.uuid)
+    return moment.timestamp() if moment is not None else 0.0
+
+
+def _elsewhere(away: Sequence[KnownDrive], held: Mapping[str, datetime]) -> str:
+    """The drive with the newest state of it that is not plugged in; a lost one is not what anybody can plug in."""
+    holding = [each for each in away if each.uuid in held and each.standing is not Standing.LOST]
+    if not holding:
+        return ""
+    best = max(holding, key=lambda each: held[each.uuid])
+    return f"plug in {_label(best)}: it holds it, in a state of {_day(held[best.uuid])}"
+
+
+def _newest(away: Sequence[KnownDrive], last: Mapping[str, datetime]) -> str:
+    newest = max((each for each in away if each.uuid in last), key=lambda each: last[each.uuid], default=None)
+    if newest is None:
+        return "a drive of another machine is made known by `flashback drive adopt DEVICE`"
+    return f"plug in {_label(newest)}: it has the newest backup, of {_day(last[newest.uuid])}"
+
+
+def _label(drive: KnownDrive) -> str:
+    return f"{drive.name} ({drive.place})" if drive.place else drive.name
+
+
+def _day(moment: datetime) -> str:
+    return rfc3339(moment).replace("T", " ").replace("Z", " UTC")
