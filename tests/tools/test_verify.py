@@ -1,0 +1,119 @@
+"""The copy and the master are compared by content, and versions are read out of snapshots, on a real Btrfs."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flashback.backup.verify import Compared, compare_content
+from flashback.config.values import Master
+from flashback.drive.states import states_of
+from flashback.health.drill import Drill, drill
+from tests.tools.test_restore import OLD, Rig, rot
+
+ALICE = 1234
+
+
+@pytest.fixture
+def rig(btrfs_image: Path, tmp_path: Path) -> Iterator[Rig]:
+    """A copy of three files that belong to Alice."""
+    closed = {path: path.stat().st_mode for path in (tmp_path, *tmp_path.parents)}
+    before = {path: mode for path, mode in closed.items() if not mode & 0o001}  # no way in for Alice
+    for path, mode in before.items():
+        path.chmod(mode | 0o011)
+    (tmp_path / "home").mkdir()
+    rig = Rig(btrfs_image, tmp_path / "home")
+    for name in ("a", "b", "c"):
+        (rig.master / name).write_bytes(os.urandom(100_000))
+    shutil.copytree(rig.master, rig.copy, dirs_exist_ok=True)
+    for path in (rig.master, *rig.master.iterdir()):
+        os.chown(path, ALICE, ALICE)
+    yield rig
+    for path, mode in before.items():
+        path.chmod(mode)
+
+
+def compared(rig: Rig, *, sample: int | None = None) -> Compared:
+    root = os.open(rig.drive, os.O_RDONLY)
+    try:
+        return compare_content(
+            root,
+            Master("documents", rig.master),
+            states_of(root, "documents")[0],
+            sample=sample,
+            rng=random.Random(1),
+            watch=lambda: None,
+            told=lambda _so_far, _total: None,
+        )
+    finally:
+        os.close(root)
+
+
+def drilled(rig: Rig, *, sample: int | None) -> Drill:
+    root = os.open(rig.drive, os.O_RDONLY)
+    try:
+        return drill(root, sample=sample, rng=random.Random(1), known={}, watch=lambda: None, told=lambda _so_far: None)
+    finally:
+        os.close(root)
+
+
+def keeping_time(file: Path, content: bytes) -> None:
+    at = file.stat()
+    file.write_bytes(content)
+    os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))
+
+
+def test_what_is_equal_is_counted_and_a_sample_is_as_large_as_it_was_asked_for(rig: Rig) -> None:
+    whole = compared(rig)
+    assert (whole.equal_files, whole.equal_bytes, whole.bytes) == (3, 300_000, 300_000)
+    assert compared(rig, sample=2).equal_files == 2
+
+
+@pytest.mark.parametrize("side", ["master", "copy"])
+def test_a_content_that_changed_while_its_time_stayed_is_named(rig: Rig, side: str) -> None:
+    keeping_time(getattr(rig, side) / "b", os.urandom(100_000))
+    found = compared(rig)
+    assert (found.differing, found.equal_files) == ([b"b"], 2)
+
+
+def test_what_the_master_has_changed_or_removed_since_is_passed_over(rig: Rig) -> None:
+    (rig.master / "a").write_bytes(b"newer")
+    (rig.master / "b").unlink()
+    found = compared(rig)
+    assert (found.newer, found.gone, found.differing, found.equal_files) == (1, 1, [], 1)
+
+
+def test_the_master_is_read_as_its_owner_and_through_links_of_theirs(rig: Rig) -> None:
+    os.chown(rig.master / "a", 0, 0)
+    (rig.master / "a").chmod(0o600)
+    (rig.master / "b").rename(rig.home / "elsewhere")
+    (rig.master / "b").symlink_to(rig.home / "elsewhere")
+    found = compared(rig)
+    assert [each.path for each in found.unread] == [b"a"]
+    assert (found.equal_files, found.gone) == (2, 0)
+
+
+def test_what_the_drive_does_not_give_is_damage_in_the_copy_and_in_the_drill(rig: Rig) -> None:
+    rig.snapshot(OLD)
+    rot(rig, rig.copy / "c")
+    assert [each.path for each in compared(rig).damaged] == [b"c"]
+    found = drilled(rig, sample=None)
+    assert {trouble.path.rpartition(b"/")[2] for _state, trouble in found.damaged} == {b"c"}
+    assert drilled(rig, sample=40).damaged
+
+
+def test_a_full_drill_reads_each_version_of_a_file_once(rig: Rig) -> None:
+    rig.snapshot(OLD)
+    rig.snapshot("20260102T000000Z")
+    (rig.copy / "a").write_bytes(os.urandom(50_000))
+    found = drilled(rig, sample=None)
+    assert (found.files, found.bytes, found.damaged) == (4, 350_000, [])
+
+
+def test_a_drill_of_a_drive_without_snapshots_reads_nothing(rig: Rig) -> None:
+    assert drilled(rig, sample=5).files == 0
