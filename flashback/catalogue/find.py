@@ -95,6 +95,8 @@ def _nodes(lookup: Lookup, wanted: Matcher) -> Iterator[tuple[int, bytes]]:
         yield from _all_nodes(lookup, wanted)
         return
     literal, name = wanted.literal, wanted.name
+    if wanted.path is not None:
+        yield ROOT, b""  # has no name in the index, but a whole path
     for first, piece in lookup.index.rows("SELECT first, piece FROM names"):
         text = piece.lower() if wanted.ignore_case else piece
         counted, at = 0, text.find(literal)

@@ -126,6 +126,8 @@ def test_what_is_found_is_what_a_search_of_all_states_finds(done, parts, ignore_
         wanted = matcher(pattern, regex=regex, ignore_case=ignore_case)
 
         def meant(_drive, path, seen) -> bool:
+            if wanted.directories and seen.kind != Kind.DIRECTORY:
+                return False
             name = path.rpartition("/")[2] if seen.path else ""
             return bool(wanted.name(name)) and (wanted.path is None or bool(wanted.path(path)))
 
@@ -135,6 +137,13 @@ def test_what_is_found_is_what_a_search_of_all_states_finds(done, parts, ignore_
         assert [(each.master, order(each.path)) for each in found] == sorted(
             (each.master, order(each.path)) for each in found
         )
+
+
+def test_a_master_itself_is_found_by_its_whole_path(tmp_path) -> None:
+    world = World(tmp_path / "catalogue")
+    world.run(DRIVES[0], "docs", {b"": Seen(b"", int(Kind.DIRECTORY), 0o755)})
+    with world.library.index() as index:
+        assert [each.path for each in find(Lookup(index), matcher("/home/docs/"))] == [b""]
 
 
 @given(steps(), st.sampled_from([None, *DRIVES]), st.sampled_from([None, datetime(2001, 9, 9, tzinfo=UTC)]))
