@@ -222,21 +222,23 @@ def known_holds(names: Collection[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def enforce(holds: Sequence[Hold], allowed: Collection[str], *, drive: str, seen: bool = False) -> None:
+def enforce(
+    holds: Sequence[Hold], allowed: Collection[str], *, drive: str, seen: bool = False, command: str = "run"
+) -> None:
     """Raise `HeldByGuard` unless every hold is allowed by name. `seen`: the plan was shown already."""
     standing = [hold for hold in holds if hold.name not in allowed]
     if not standing:
         return
     names = tuple(dict.fromkeys(str(hold.name) for hold in standing))
     allow = " ".join(f"--allow {name}" for name in names)
-    look = (
-        f"look at it: flashback run {drive} --dry-run; "
-        if any(hold.name in FLEET for hold in standing) and not seen
-        else ""
-    )
+    look = ""
+    if any(hold.name in FLEET for hold in standing) and command != "run":
+        look = "decide about it first, with a run (`flashback status` says how); "
+    elif any(hold.name in FLEET for hold in standing) and not seen:
+        look = f"look at it: flashback run {drive} --dry-run; "
     raise HeldByGuard(
         f"held by {'the guard' if len(names) == 1 else 'the guards'} {', '.join(names)}, nothing was written",
         holds=names,
         findings=[line for hold in standing for line in hold.lines()],
-        hint=f"{look}if that is as it should be: flashback run {drive} {allow}",
+        hint=f"{look}if that is as it should be: flashback {command} {drive} {allow}",
     )

@@ -50,7 +50,7 @@ class Watch:
         clock = impossible(self.context.clock(), last_run=last, built=parse_rfc3339(BUILT))
         holds = [*holds_for(facts, clock=clock, limits=self.limits), *self._too_soon()]
         if not self.context.person.decides and not self.request.dry_run:
-            holds += [hold for hold, record in self._standing() if record.drive_uuid != self.known.uuid]
+            holds += standing(self.context, self.ledger, besides=self.known.uuid)
         self._settle(holds, None)
 
     def _too_soon(self) -> Iterator[Hold]:
@@ -63,11 +63,10 @@ class Watch:
         """Every hold for this plan, those that stand on account of other drives included."""
         lines = self.report.journal
         clock = impossible(self.context.clock(), last_run=journal.last_moment(lines), built=parse_rfc3339(BUILT))
-        runs = self.ledger.runs(self.known.uuid, limit=LOOKED_BACK)
-        clone = forked([(line.sequence, line.run) for line in lines], runs)
+        clone = cloned(self.ledger, self.known.uuid, lines)
         own = holds_for([self._facts(each) for each in plan.masters], clock=clock, clone=clone, limits=self.limits)
         names = {hold.name for hold in own}
-        others = [hold for hold, record in self._standing() if record.drive_uuid != self.known.uuid]
+        others = standing(self.context, self.ledger, besides=self.known.uuid)
         return (*own, *(hold for hold in others if hold.name not in names))
 
     def shown(self, holds: Sequence[Hold]) -> dict[str, Any]:
@@ -85,15 +84,6 @@ class Watch:
         return replace(
             facts, accepted=accepted, grown_before=grown_before(self.ledger.runs(limit=LOOKED_BACK), facts.name)
         )
-
-    def _standing(self) -> Iterator[tuple[Hold, HoldRecord]]:
-        names = {drive.uuid: drive.name for drive in self.ledger.drives()}
-        for record in self.ledger.standing_holds():
-            if record.hold in FLEET:
-                where = shown(names.get(record.drive_uuid, record.drive_uuid))
-                when = age(record.stood, self.context.clock())
-                why = f"{where} was held {when}, and nobody has decided since: {record.why}"
-                yield Hold(HoldName(record.hold), why, standing=True), record
 
     def settle(self, holds: Sequence[Hold], plan: Plan) -> None:
         """Ask about each, if somebody can be asked; remember what was decided. Raises `HeldByGuard`."""
@@ -139,6 +129,23 @@ class Watch:
         self.report.sequence = self.ledger.begin_run(
             self.known.uuid, run_id=self.report.run_id, machine=self.context.machine, begun=begun
         )
+
+
+def standing(context: Context, ledger: Ledger, *, besides: str = "") -> list[Hold]:
+    """The holds about masters that nobody has decided about, but for those of the drive `besides` (a LUKS UUID)."""
+    names = {drive.uuid: drive.name for drive in ledger.drives()}
+    found = []
+    for record in ledger.standing_holds():
+        if record.hold in FLEET and record.drive_uuid != besides:
+            where, when = shown(names.get(record.drive_uuid, record.drive_uuid)), age(record.stood, context.clock())
+            why = f"{where} was held {when}, and nobody has decided since: {record.why}"
+            found.append(Hold(HoldName(record.hold), why, standing=True))
+    return found
+
+
+def cloned(ledger: Ledger, uuid: str, lines: Sequence[journal.Line]) -> str | None:
+    """Why the drive with this journal cannot be the one that this machine last wrote to, or `None`."""
+    return forked([(line.sequence, line.run) for line in lines], ledger.runs(uuid, limit=LOOKED_BACK))
 
 
 def _is_worth_remembering(holds: Sequence[Hold], request: RunRequest) -> bool:

@@ -1,14 +1,19 @@
-"""`flashback prune`: what the rules do not keep is removed from a drive."""
+"""`flashback prune`: what the rules do not keep is removed from a drive.
+
+While a guard's hold stands nothing is removed without a person: one of the states may be the last clean one.
+"""
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flashback.backup import pins, room
+from flashback.backup import holds, pins, room
+from flashback.backup.guard import Hold, HoldName, enforce
 from flashback.backup.history import History, masters_on
 from flashback.backup.last_copies import Rotation, vanishing
 from flashback.backup.masters import carried
@@ -17,7 +22,7 @@ from flashback.backup.prune import Pruning, finish_earlier, measured
 from flashback.backup.record import keep_ballast
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
-from flashback.core.context import Context
+from flashback.core.context import Context, Doubt
 from flashback.core.errors import Exit, FlashbackError
 from flashback.core.events import Finished, Note, Planned
 from flashback.core.signals import Interrupted
@@ -35,10 +40,11 @@ from flashback.tell import explain
 
 @dataclass(frozen=True, slots=True)
 class TrimRequest:
-    """`dry_run` removes nothing; `explain` gives the reasons of those that stay, too."""
+    """`dry_run` removes nothing; `explain` gives the reasons of those that stay, too; `allowed` names guards."""
 
     dry_run: bool = False
     explain: bool = False
+    allowed: Collection[str] = ()
 
 
 def trim(context: Context, config: Config, ledger: Ledger, candidate: Candidate, request: TrimRequest) -> int:
@@ -74,21 +80,32 @@ class Trim:
     request: TrimRequest
     goes: tuple[room.Goes, ...] = ()
     removed: list[room.Goes] = field(default_factory=list)
+    held: tuple[Hold, ...] = ()
     started: float = field(default_factory=time.monotonic)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     sequence: int = 0
 
     def execute(self) -> None:
         """Do it. Raises what stopped it; the drive is put away nevertheless."""
+        standing = holds.standing(self.context, self.ledger)
+        if not self.request.dry_run:
+            self._settle(standing)
         with self.session.held(purpose="prune", read_only=self.request.dry_run) as drive:
             finish_earlier(drive)
             lines = read_journal(drive)
+            clone = self._clone(lines)
+            if not self.request.dry_run:
+                self._settle(clone)
+                self.ledger.merge(drive.known.uuid, [journal.as_dict(line) for line in lines])
             self.sequence = max(1, journal.last_sequence(lines))
             decided = self._decide(drive, lines)
             unwanted = [each for each in room.in_order(decided) if each.verdict.value is Value.NONE]
             self.goes = measured(drive, unwanted).goes
-            self.context.tell(Planned(self._plan(drive, decided)))
+            self.context.tell(
+                Planned({**self._plan(drive, decided), "holds": [each.as_json() for each in (*standing, *clone)]})
+            )
             if self.request.dry_run:
+                self._settle([*standing, *clone])
                 return
             pruning = Pruning(self.context, drive, self._writing(drive))
             self.removed = pruning.removed
@@ -106,7 +123,24 @@ class Trim:
             "seconds": round(time.monotonic() - self.started, 1),
             "pruned": [f"{each.master}/{each.name}" for each in self.removed],
             "bytes_freed": sum(freed) if len(freed) == len(self.removed) else None,
+            "holds": [each.as_json() for each in self.held],
         }
+
+    def _clone(self, lines: Sequence[journal.Line]) -> list[Hold]:
+        why = holds.cloned(self.ledger, self.session.candidate.known.uuid, lines)
+        return [Hold(HoldName.CLONE, why)] if why else []
+
+    def _settle(self, found: Sequence[Hold]) -> None:
+        """Ask about each, if somebody can be asked. Raises `HeldByGuard`; nothing is decided for any run."""
+        person, name, allowed = self.context.person, self.session.candidate.known.name, set(self.request.allowed)
+        for hold in found:
+            if hold.name in allowed or self.request.dry_run or not person.decides:
+                continue
+            if not person.decide(Doubt(name, str(hold.name), hold.why, hold.examples, lambda: iter(()))):
+                break
+            allowed.add(hold.name)
+        self.held = tuple(hold for hold in found if hold.name not in allowed)
+        enforce(found, allowed, drive=name, command="prune")
 
     def _decide(self, drive: OpenDrive, lines: tuple[journal.Line, ...]) -> dict[str, Decision]:
         """Of this machine's masters alone: the rules for others are not here."""

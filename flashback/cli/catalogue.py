@@ -56,13 +56,12 @@ def rebuild(
     def work(app: App) -> int:
         from flashback.app import needs_root
         from flashback.backup.rebuild import rebuild as made_anew
-        from flashback.drive.choose import choose
 
         needs_root("flashback catalogue rebuild")
         settings = app.config() if app.paths.config.exists() else None
         with front.teller(app) as tell, app.ledger() as ledger:
             context = app.context(tell, app.person(tell))
-            candidate = choose(context, ledger.drives(), drive, ask=None, wait=False)
+            candidate = front.chosen(context, app, ledger, drive)
             return made_anew(context, settings, candidate)
 
     front.enter(

@@ -65,7 +65,7 @@ def init(
     """Prepare a drive: LUKS2, Btrfs with blake2 checksums, the first backup."""
 
     def work(app: App) -> int:
-        from flashback.app import likely_master, needs_root
+        from flashback.app import AtTerminal, likely_master, needs_root
         from flashback.core.errors import UsageError
         from flashback.prepare.ask import Terminal
         from flashback.prepare.init import InitOptions, initialise
@@ -79,7 +79,8 @@ def init(
         given = Given(name, master, erase, app.passphrase(), wants_key, whole_device, asker, likely_master())
         options = InitOptions(given, recovery_key_file, not no_first_run, dry_run)
         with front.teller(app) as tell, app.ledger() as ledger:
-            context = app.context(tell)
+            person = AtTerminal(None, tell, decides=True) if app.interactive else None
+            context = app.context(tell, person)
             show = None if json else front.say
             return initialise(context, ledger, device, options, config=app.config, show=show)
 

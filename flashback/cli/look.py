@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STATUS_EPILOG = front.examples(
     ("sudo flashback status", "every drive with its age and room, the drives in the safe too"),
-    ("sudo flashback status --check || echo a drive is overdue", "for scripts"),
+    ("sudo flashback status --check || echo a drive is overdue, or a run is held", "for scripts"),
     ("sudo flashback status --json | jq .next", "which drive comes next, and why"),
 )
 
@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(
-    check: Annotated[bool, typer.Option("--check", help="Exit with 20 when a drive is overdue.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 13 when a hold stands, with 20 when a drive is overdue.")
+    ] = False,
     json: front.Json = False,
     verbose: front.Verbose = False,
     config: front.Config = None,
@@ -51,7 +53,9 @@ def status(
             front.say_json("status", stock.as_json())
         else:
             front.say(stock.text(colour=wants_colour(), width=front.width()))
-        return Exit.OVERDUE if check and stock.outlook.late else Exit.DONE
+        if not check:
+            return Exit.DONE
+        return Exit.HELD_BY_GUARD if stock.holds else Exit.OVERDUE if stock.outlook.late else Exit.DONE
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
 

@@ -28,6 +28,9 @@ def prune(
     drive: front.Drive = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go; nothing is removed.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say of those that stay, too, why they do.")] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="HOLD", help="Let a guard's hold pass; may be repeated.")
+    ] = None,
     passphrase_file: front.PassphraseFile = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
@@ -39,15 +42,16 @@ def prune(
 
     def work(app: App) -> int:
         from flashback.app import needs_root
+        from flashback.backup.guard import known_holds
         from flashback.backup.trim import TrimRequest, trim
-        from flashback.drive.choose import choose
 
+        request = TrimRequest(dry_run, explain or json, known_holds(allow or ()))
         needs_root("flashback prune")
         settings = app.config()
         with front.teller(app) as tell, app.ledger() as ledger:
             context = app.context(tell, app.person(tell))
-            candidate = choose(context, ledger.drives(), drive, ask=None, wait=False)
-            return trim(context, settings, ledger, candidate, TrimRequest(dry_run, explain or json))
+            candidate = front.chosen(context, app, ledger, drive)
+            return trim(context, settings, ledger, candidate, request)
 
     front.enter(
         work, config=config, state=state, json=json, verbose=verbose, quiet=quiet, passphrase_file=passphrase_file

@@ -10,7 +10,7 @@ from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config
-from flashback.core.context import Context, NobodyDecides
+from flashback.core.context import Context, Doubt, Person
 from flashback.core.errors import ConfigError, DriveState, Exit, FlashbackError, NotFinished
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
@@ -39,11 +39,21 @@ class InitOptions:
     kdf: Kdf = STANDARD
 
 
-class Known(NobodyDecides):
-    """The person of the first run: the passphrase was chosen a moment ago."""
+class Known:
+    """The person of the first run: the passphrase was chosen a moment ago; about a hold they are asked as ever."""
 
-    def __init__(self, passphrase: Secret) -> None:
+    def __init__(self, passphrase: Secret, person: Person | None = None) -> None:
         self._passphrase = passphrase
+        self._person = person
+
+    @property
+    def decides(self) -> bool:
+        """See `Person`."""
+        return self._person is not None and self._person.decides
+
+    def decide(self, doubt: Doubt) -> bool:
+        """See `Person`."""
+        return self._person is not None and self._person.decide(doubt)
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002 - the protocol's
         """See `Person`."""
@@ -103,7 +113,7 @@ def initialise(
         context.tell(_finished(known.name, DriveState.CLOSED))
         return Exit.DONE
     candidate: Candidate = by_name(context.run, ledger.drives(), known.name)
-    first = context.with_person(Known(request.passphrase))
+    first = context.with_person(Known(request.passphrase, context.person))
     return back_up(first, config(), ledger, candidate, RunRequest(scrub=True))
 
 

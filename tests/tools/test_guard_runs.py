@@ -14,9 +14,9 @@ from unittest.mock import patch
 import pytest
 
 from benchmarks import copying
-from flashback.backup import service
+from flashback.backup import service, trim
 from flashback.backup.report import RunRequest
-from flashback.config.values import Config, Guards, Master
+from flashback.config.values import Config, Guards, Keep, Master
 from flashback.core.command import Programs
 from flashback.core.context import Context, Doubt, NobodyDecides, Paths
 from flashback.core.errors import DriveState
@@ -26,6 +26,7 @@ from flashback.drive import layout
 from flashback.drive.session import OpenDrive
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import RunResult
+from flashback.tools import cryptsetup
 from tests.conftest import mounted_btrfs
 
 ALICE = 12345
@@ -67,6 +68,7 @@ class Machine:
         self.state.mkdir(mode=0o700)
         self.now = datetime(2027, 1, 1, tzinfo=UTC)
         self.events: list[Event] = []
+        self.guards, self.keep = Guards(), Keep()
         with self.ledger() as ledger:
             for drive in drives.values():
                 ledger.enrol(drive.known)
@@ -90,6 +92,12 @@ class Machine:
         return sorted(path for path in self.master.rglob("*") if path.is_file())
 
     def run(self, drive: str = "red", person=None, **asked) -> Finished:
+        return self._do(service.back_up, drive, person, RunRequest(**asked))
+
+    def prune(self, drive: str = "red", person=None, **asked) -> Finished:
+        return self._do(trim.trim, drive, person, trim.TrimRequest(**asked))
+
+    def _do(self, work, drive: str, person, request) -> Finished:
         opened, state = self.drives[drive], self.state
         self.events.clear()
         context = Context(
@@ -102,7 +110,14 @@ class Machine:
             machine="here",
         )
         master = Master("docs", self.master)
-        config = Config(file=state / "no.yaml", masters=(master,), guards=Guards(), scrub_every=None, compress="no")
+        config = Config(
+            file=state / "no.yaml",
+            masters=(master,),
+            guards=self.guards,
+            keep=self.keep,
+            scrub_every=None,
+            compress="no",
+        )
 
         class Session(copying.Opened):
             state, safe_to_remove, bytes_written, close_seconds = DriveState.CLOSED, True, 0, 0.0
@@ -113,12 +128,18 @@ class Machine:
         with (
             self.ledger() as ledger,
             patch.object(service, "Session", Session),
+            patch.object(trim, "Session", Session),
             patch("flashback.backup.run.prove_destination"),
+            patch("flashback.backup.prune.prove_destination"),
+            patch.object(cryptsetup, "mapper_path", return_value=opened.volume.path),
         ):
-            service.back_up(context, config, ledger, copying.Opened(opened).candidate, RunRequest(**asked))
+            work(context, config, ledger, copying.Opened(opened).candidate, request)
         last = self.events[-1]
         assert isinstance(last, Finished)
         return last
+
+    def snapshots(self, drive: str = "red") -> int:
+        return len(list((self.drives[drive].mount_point / "docs/snapshots").iterdir()))
 
     def copied(self, drive: str = "red") -> int:
         return sum(path.is_file() for path in (self.drives[drive].mount_point / "docs/current").rglob("*"))
@@ -332,3 +353,64 @@ def test_a_new_drive_is_filled_without_a_question(machine) -> None:
     machine.run("red")
     assert machine.run("green").exit_code == 0
     assert machine.copied("green") == 60
+
+
+ONE = Keep(last=1, daily=0, weekly=0, monthly=0, yearly=0, min_free=0)
+
+
+def held_with_three_states(machine: Machine) -> None:
+    """Three snapshots on red, two of which no rule keeps; then a hold."""
+    machine.keep = ONE
+    machine.write()
+    for number in range(4):
+        (machine.master / "diary").write_text(f"day {number}")
+        assert machine.run().exit_code == 0
+    assert machine.snapshots() == 3
+    lose(machine)
+    assert machine.run().exit_code == 13
+
+
+def test_while_a_hold_stands_no_script_removes_a_state_from_any_drive(machine) -> None:
+    held_with_three_states(machine)
+    for drive in ("red", "green"):
+        last = machine.prune(drive)
+        assert (last.result, last.exit_code, names(last)) == ("held", 13, ["mass-deletion"])
+        assert last.error is not None
+        assert "red was held" in last.error["findings"][0]
+        assert f"flashback prune {drive} --allow mass-deletion" in last.next_step
+    assert machine.snapshots() == 3
+
+
+def test_a_prune_that_is_only_shown_shows_the_hold_too(machine) -> None:
+    held_with_three_states(machine)
+    last = machine.prune(dry_run=True)
+    (planned,) = [event for event in machine.events if isinstance(event, Planned)]
+    assert (last.exit_code, len(planned.plan["prune"])) == (13, 2)
+    assert [hold["name"] for hold in planned.plan["holds"]] == ["mass-deletion"]
+
+
+def test_a_person_lets_states_go_and_the_hold_goes_on_standing(machine) -> None:
+    held_with_three_states(machine)
+    alice = Somebody(answer=True)
+    last = machine.prune(person=alice)
+    assert ("red was held" in alice.asked[0].why, last.exit_code, machine.snapshots()) == (True, 0, 1)
+    assert machine.standing() == ["mass-deletion"]
+
+
+def test_a_person_who_is_in_doubt_keeps_every_state(machine) -> None:
+    held_with_three_states(machine)
+    assert machine.prune(person=Somebody(answer=False)).exit_code == 13
+    assert machine.prune(allowed=("growth",)).exit_code == 13
+    assert machine.snapshots() == 3
+    assert machine.prune(allowed=("mass-deletion",)).exit_code == 0
+    assert machine.snapshots() == 1
+
+
+def test_nothing_is_removed_from_a_copy_of_the_drive(machine) -> None:
+    both(machine)
+    place = machine.drives["red"].mount_point / ".flashback/runs.jsonl"
+    before = place.read_bytes()
+    (machine.master / "new.txt").write_text("new")
+    assert machine.run().exit_code == 0
+    place.write_bytes(before)
+    assert names(machine.prune()) == ["clone"]

@@ -17,7 +17,7 @@ from flashback.cli import app, front
 from flashback.core.errors import DriveError, Exit
 from flashback.core.signals import Interrupted
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import SnapshotRecord
+from flashback.rotation.values import HoldRecord, SnapshotRecord
 from flashback.tools import block, cryptsetup
 from tests.unit.drives import RED, UUID
 
@@ -172,6 +172,14 @@ def test_status_in_json_is_one_object_with_a_version(flashback, known) -> None:
 
 def test_an_overdue_drive_has_an_exit_code_of_its_own(flashback, known) -> None:
     assert flashback("status --check").exit_code == Exit.OVERDUE
+
+
+def test_a_hold_that_stands_fails_the_check_with_the_code_of_a_hold(flashback, known, tmp_path) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    with Ledger.open(tmp_path / "state/ledger.sqlite") as ledger:
+        ledger.stand_holds([HoldRecord(UUID, "run", "mass-deletion", "40 files would go", moment)])
+    assert flashback("status --check").exit_code == Exit.HELD_BY_GUARD
+    assert flashback("status").exit_code == 0
 
 
 def test_without_a_drive_nothing_is_overdue(flashback) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from flashback.core.context import Doubt, NobodyDecides
 from flashback.core.errors import ConfigError, DriveError, DriveGone, DriveState, Exit, UsageError
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
@@ -53,6 +54,8 @@ class World:
     def back_up(self, context, config, _ledger, _candidate, request) -> int:
         self.steps.append("run")
         self.runs.append((context.person.known_passphrase, config, request))
+        doubt = Doubt("red", "growth", "it grew", (), lambda: iter(()))
+        self.decided = context.person.decides and context.person.decide(doubt)
         return 11
 
     def init(self, *, first_run=True, dry_run=False, recovery_file=None, **said) -> int:
@@ -95,6 +98,19 @@ def test_the_first_run_knows_the_passphrase_and_scrubs(world) -> None:
     world.init()
     ((passphrase, config, request),) = world.runs
     assert (passphrase, config, request.scrub) == (Secret(b"x"), "the configuration", True)
+
+
+@pytest.mark.parametrize("somebody", [True, False])
+def test_about_a_hold_the_first_run_asks_whoever_is_at_the_terminal(world, somebody) -> None:
+    class Alice(NobodyDecides):
+        decides = somebody
+
+        def decide(self, _doubt):
+            return True
+
+    world.context = replace(world.context, person=Alice())
+    world.init()
+    assert world.decided is somebody
 
 
 def test_the_first_run_can_be_left_out(world) -> None:
