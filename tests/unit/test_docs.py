@@ -16,7 +16,7 @@ from flashback.cli import app
 
 TOP = Path(__file__).resolve().parents[2]
 COMMANDS_PAGE = "docs/reference/commands.md"
-PAGES = sorted([TOP / "README.md", TOP / "CHANGELOG.md", *TOP.glob("docs/**/*.md")])
+PAGES = sorted([TOP / "README.md", TOP / "CHANGELOG.md", TOP / "SECURITY.md", *TOP.glob("docs/**/*.md")])
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#")
