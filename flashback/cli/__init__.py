@@ -5,6 +5,7 @@ Nothing heavy is imported here: `flashback --help` starts in a blink, and each c
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -90,5 +91,6 @@ for family in (
 
 
 def main() -> None:
-    """The command `flashback`."""
+    """The command `flashback`. Nothing that it makes can be written to by others, whatever the umask it was given."""
+    os.umask(os.umask(0o077) | 0o022)
     app(prog_name="flashback", args=sys.argv[1:])

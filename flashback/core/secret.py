@@ -8,6 +8,8 @@ from typing import Final, NoReturn
 LONGEST: Final = 8 * 1024 * 1024
 """cryptsetup's own limit for a key file is 8 MiB (`cryptsetup --help`)."""
 
+_PR_SET_DUMPABLE: Final = 4
+
 
 class Secret:
     """Bytes that are only given away by `reveal()`, and only to the standard input of a program."""
@@ -41,9 +43,17 @@ class Secret:
 
 
 def forbid_core_dumps() -> None:
-    """From now on a crash of this process leaves no core file in which a passphrase could be found."""
+    """From now on nobody but root can look into this process, and a crash leaves no core in which a passphrase is.
+
+    A limit alone is not enough: it does not hold where cores go to a program (core(5), "Piping core dumps"), as on
+    every desktop. A process that is not dumpable has none, and its own user cannot attach to it either, nor read its
+    memory (prctl(2), PR_SET_DUMPABLE). What it starts is dumpable again, and is given secrets through pipes alone.
+    """
+    import ctypes
+
     _soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def without_final_newline(text: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import logging
 import pickle
 import resource
@@ -12,6 +13,7 @@ import pytest
 from flashback.core.secret import Secret, without_final_newline
 
 VALUE = b"tr0ub4dor&3"
+PR_GET_DUMPABLE, PR_SET_DUMPABLE = 3, 4
 
 
 @pytest.mark.parametrize("show", [str, repr, "{}".format, "{!r}".format, "%s".__mod__, ascii, lambda it: f"{[it]}"])
@@ -51,6 +53,15 @@ def test_from_the_first_secret_on_a_crash_leaves_no_core_file():
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     Secret(VALUE)
     assert resource.getrlimit(resource.RLIMIT_CORE) == (0, hard)
+
+
+def test_from_the_first_secret_on_nobody_but_root_can_look_into_the_process():
+    """Also no core is then given to a program, for which the limit does not hold (core(5))."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+    Secret(VALUE)
+    assert libc.prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
