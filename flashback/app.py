@@ -137,13 +137,12 @@ class AtTerminal(Unattended):
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:  # noqa: ARG002
         """See `Person`. What cryptsetup asks is shown as it is, cleaned of control characters."""
-        import getpass
-
         from flashback.core.text import shown
+        from flashback.prepare.ask import unseen
 
         try:
             with self._teller.asking():
-                return Secret(getpass.getpass(f"{shown(question)} ").encode("utf-8", "surrogateescape"))
+                return unseen(f"{shown(question)} ")
         except EOFError:
             return None
 

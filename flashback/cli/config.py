@@ -43,9 +43,9 @@ def check(json: front.Json = False, config: front.Config = None) -> None:
             front.say_json("config-check", {"file": str(settings.file), "good": True, "doubts": doubts})
         else:
             for doubt in doubts:
-                front.say(f"! {doubt}")
+                front.say_sentences(f"! {doubt}")
             names = ", ".join(master.name for master in settings.masters)
-            front.say(f"{settings.file} is good. To be backed up: {names}.")
+            front.say_sentences(f"{settings.file} is good. To be backed up: {names}.")
         return 0
 
     front.enter(work, config=config, state=None, json=json)

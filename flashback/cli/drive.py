@@ -174,7 +174,7 @@ def _changing(
         if app.settings.json:
             front.say_json("drives", as_json(inventory(run, [changed])))
         else:
-            front.say(said)
+            front.say_sentences(said)
         return 0
 
     return work

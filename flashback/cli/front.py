@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -65,10 +65,12 @@ def enter(
         code = _nobody_listens()
     except Exception as error:  # noqa: BLE001 - the front door: what nobody expected is told as such
         code = explain(error, app)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         from signal import SIGINT
 
-        code = explain(Interrupted(SIGINT), app)
+        interrupted = Interrupted(SIGINT)
+        interrupted.__cause__ = stopped  # which may know the state of the drive
+        code = explain(interrupted, app)
     raise typer.Exit(code)
 
 
@@ -92,9 +94,11 @@ def explain(error: BaseException, app: App) -> int:
     if app.settings.json:
         JsonTeller(sys.stdout, clock=app.clock)(finished(explanation, ""))
     else:
+        from flashback.core.text import folded
+
         utf8 = (sys.stderr.encoding or "").lower().replace("-", "") == "utf8"
         for line in explanation.lines(utf8=utf8):
-            print(line, file=sys.stderr)  # noqa: T201 - this is where people are told
+            print(folded(line, width(sys.stderr)), file=sys.stderr)  # noqa: T201 - this is where people are told
     return explanation.exit_code
 
 
@@ -143,11 +147,19 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201 - the one place where a command answers
 
 
-def width() -> int | None:
-    """Columns of the terminal; `None` where standard output is none."""
+def say_sentences(text: str) -> None:
+    """The same for sentences: on a terminal lines are broken between words."""
+    from flashback.core.text import folded
+
+    say(folded(text, width()))
+
+
+def width(stream: TextIO | None = None) -> int | None:
+    """Columns of the terminal; `None` where `stream` (standard output) is none."""
     import os
 
-    return (os.get_terminal_size().columns or None) if sys.stdout.isatty() else None
+    stream = stream or sys.stdout
+    return (os.get_terminal_size(stream.fileno()).columns or None) if stream.isatty() else None
 
 
 def say_json(kind: str, body: dict[str, Any]) -> None:

@@ -60,7 +60,7 @@ def save(
         if json:
             front.say_json("header", _header_json(candidate.known.name, candidate.known.uuid, "save", files))
         else:
-            front.say("\n".join(f"The header of {candidate.known.name} is in {file}." for file in files))
+            front.say_sentences("\n".join(f"The header of {candidate.known.name} is in {file}." for file in files))
         return 0
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
@@ -107,7 +107,7 @@ def restore(
             name = done.copy.known.name if done.copy.known is not None else ""
             front.say_json("header", _header_json(name, done.copy.uuid, "restore", [Path(done.device)]))
         else:
-            front.say(restored_text(done))
+            front.say_sentences(restored_text(done))
         return 0
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose, passphrase_file=passphrase_file)

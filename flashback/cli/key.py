@@ -226,7 +226,7 @@ def _changed(
     if app.settings.json:
         front.say_json("keys", changed_json(candidate.known, changed))
     else:
-        front.say(changed_text(candidate.known, changed, others))
+        front.say_sentences(changed_text(candidate.known, changed, others))
     return 0
 
 

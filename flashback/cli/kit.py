@@ -55,7 +55,9 @@ def kit(
             front.say(text(made))
             return 0
         recovery.save(html, page(made))
-        front.say(f"The kit of {made.name} is in {html}, which only you can read. Print it, then delete the file.")
+        front.say_sentences(
+            f"The kit of {made.name} is in {html}, which only you can read. Print it, then delete the file."
+        )
         return 0
 
     front.enter(work, config=config, state=state, verbose=verbose)

@@ -52,7 +52,7 @@ def status(
         if json:
             front.say_json("status", stock.as_json())
         else:
-            front.say(stock.text(colour=wants_colour(), width=front.width()))
+            front.say_sentences(stock.text(colour=wants_colour(), width=front.width()))
         if not check:
             return Exit.DONE
         return Exit.HELD_BY_GUARD if stock.holds else Exit.OVERDUE if stock.outlook.late else Exit.DONE
@@ -81,7 +81,9 @@ def remind(
             if json:
                 front.say_json("reminders", {"reminders": [each.as_json() for each in found]})
             else:
-                front.say("\n".join(f"{each.what}. Next: {each.next_step}." for each in found) or "Nothing to say.")
+                front.say_sentences(
+                    "\n".join(f"{each.what}. Next: {each.next_step}." for each in found) or "Nothing to say."
+                )
             for each in found:
                 ledger.remind(each.about, each.state, at=stock.now)
         return 0

@@ -47,6 +47,7 @@ def add_to(app: typer.Typer) -> None:
     family = typer.Typer(
         cls=_ListByDefault,
         help="The snapshots on each drive, as last seen; which of them stay for ever.",
+        short_help="The snapshots on each drive, as last seen.",
         epilog=front.examples(*LIST, PIN[0], *UNPIN),
         rich_markup_mode=None,
     )
@@ -81,7 +82,9 @@ def list_snapshots(
             table = [SnapshotRow(name, s.master, s.name, s.completed, pinned=s.pinned) for name, s in found]
             front.say(snapshots_table(table, app.clock(), colour=wants_colour(), width=front.width()).rstrip())
         else:
-            front.say("No snapshots yet. A run makes one of the state before it, once there is something to change.")
+            front.say_sentences(
+                "No snapshots yet. A run makes one of the state before it, once there is something to change."
+            )
         return 0
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
@@ -140,7 +143,9 @@ def _pinning(wanted: str, name: str, *, pinned: bool) -> Callable[[App], int]:
             front.say_json("snapshots", {"snapshots": [_as_json(drive.name, replace(found, pinned=pinned))]})
         else:
             words = "stays for ever" if pinned else "stays as long as the rules say"
-            front.say(f"{found.master}/{found.name} on {drive.name} {words}. The drive learns it at its next run.")
+            front.say_sentences(
+                f"{found.master}/{found.name} on {drive.name} {words}. The drive learns it at its next run."
+            )
         return 0
 
     return work

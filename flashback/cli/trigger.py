@@ -58,7 +58,9 @@ def enable(
             notes += installation.enable(Programs(), steps)
         _answer(app, "enable", steps, notes, dry_run=dry_run)
         if not json and not dry_run:
-            front.say("Plug a drive in: you are asked for its passphrase, and told when it is safe to remove.")
+            front.say_sentences(
+                "Plug a drive in: you are asked for its passphrase, and told when it is safe to remove."
+            )
         return 0
 
     front.enter(work, config=None, state=None, json=json, verbose=verbose)
@@ -105,7 +107,7 @@ def _answer(app: App, kind: str, steps: Sequence[Step], notes: Sequence[str], *,
         if dry_run and step.text and step.change is not Change.NONE:
             front.say("\n".join(f"    {line}".rstrip() for line in step.text.splitlines()))
     for note in notes:
-        front.say(f"! {note}")
+        front.say_sentences(f"! {note}")
 
 
 def _would(change: str) -> str:

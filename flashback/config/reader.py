@@ -50,7 +50,7 @@ def read(
     uid = os.geteuid() if trusted else None
     file = Path(os.path.abspath(file))
     findings = Findings(file)
-    root = parse(read_file(file, limit=LARGEST_FILE, trusted_by=uid), findings)
+    root = parse(_content(file, uid), findings)
     findings.settle()
     config = None
     if root is not None or not findings:
@@ -61,6 +61,18 @@ def read(
         what = f"the configuration {shown(str(file))} cannot be used: {number(len(lines), 'finding')}"
         raise ConfigError(what, hint="Correct the lines named; flashback config check looks again.", findings=lines)
     return config
+
+
+def _content(file: Path, trusted_by: int | None) -> bytes:
+    try:
+        return read_file(file, limit=LARGEST_FILE, trusted_by=trusted_by)
+    except ConfigError as problem:
+        if not isinstance(problem.__cause__, FileNotFoundError):
+            raise
+        raise ConfigError(
+            f"there is no configuration {shown(str(file))}",
+            hint="`sudo flashback init DEVICE` prepares a drive and writes one; --config names another.",
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -67,6 +69,32 @@ def _shown(character: str) -> str:
     if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}:
         return character.encode("unicode_escape").decode("ascii") if code > 0x1F else repr(character)[1:-1]
     return character
+
+
+def folded(text: str, width: int | None) -> str:
+    """Sentences broken between words where a line is longer than `width` columns (`None`: there is no edge).
+
+    Further lines are indented by two more. What stands between backticks is a command and stays in one piece.
+    """
+    if width is None:
+        return text
+    return "\n".join(part for line in text.split("\n") for part in _folded(line, width))
+
+
+def _folded(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    whole = re.sub("`[^`]+`", lambda command: command[0].replace(" ", "\0"), line[len(indent) :])
+    parts = textwrap.wrap(
+        whole,
+        max(width, len(indent) + 20),
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [part.replace("\0", " ") for part in parts]
 
 
 STAMP: Final = "%Y%m%dT%H%M%SZ"

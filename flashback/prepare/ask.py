@@ -48,10 +48,8 @@ class Terminal:
 
     def secret(self, question: str) -> Secret:
         """See `Ask`. Nothing is echoed, not even stars: they would tell the length."""
-        import getpass
-
         try:
-            return Secret(getpass.getpass(f"? {question} ").encode("utf-8", "surrogateescape"))
+            return unseen(f"? {question} ")
         except EOFError:
             raise UsageError("the question was not answered") from None
 
@@ -93,6 +91,18 @@ class Terminal:
         columns = shutil.get_terminal_size().columns
         lines = (textwrap.wrap(line, columns, break_on_hyphens=False) or [""] for line in text.splitlines())
         self._show("\n".join(part for whole in lines for part in whole))
+
+
+def unseen(prompt: str) -> Secret:
+    """What is typed without being shown. Raises `EOFError`, and what a signal raises, with the cursor on a new line."""
+    import getpass
+    import sys
+
+    try:
+        return Secret(getpass.getpass(prompt).encode("utf-8", "surrogateescape"))
+    except BaseException:
+        sys.stderr.write("\n")  # nobody's Enter has ended the line with the question
+        raise
 
 
 def _answered(question: Any) -> Any:  # noqa: ANN401 - questionary's own type

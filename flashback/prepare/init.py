@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from flashback.core.signals import Interrupted
 from flashback.drive.leftover import put_away_on
 from flashback.drive.recognise import Candidate, by_name
 from flashback.prepare import kit
-from flashback.prepare.examine import examine
+from flashback.prepare.examine import Examined, examine
 from flashback.prepare.format import prepare
 from flashback.prepare.handover import Handover
 from flashback.prepare.make_kit import kit_of
+from flashback.prepare.request import InitRequest
 from flashback.prepare.wizard import Given, settle
 from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import KnownDrive
 from flashback.tell import explain
 from flashback.tools.cryptsetup import STANDARD, Kdf
 
@@ -82,22 +85,21 @@ def initialise(
     drives = ledger.drives()
     put_away_on(context, device)
     examined = examine(context.run, device, drives)
-    configured = context.paths.config.exists()
-    if configured:
-        config()  # a bad configuration is told before anything is erased
     # Where a person knows the procedure already, it is not asked again where else the key shall be kept.
     handover = Handover(show, options.recovery_file, None if drives else options.given.asker)
-    handover.check()
-    replaced = {examined.known.name} if examined.known is not None else set()
-    taken = {drive.name for drive in drives} - replaced
-    request = settle(examined, options.given, taken=taken, configured=configured, kdf=options.kdf)
+    with _untouched():
+        if context.paths.config.exists():
+            config()  # a bad configuration is told before anything is erased
+        handover.check()
+        request = _request(context, examined, drives, options)
     if options.dry_run:
         context.tell(Planned({"drive": request.name, **request.as_json()}))
         context.tell(_finished(request.name, DriveState.NOT_OPENED, dry_run=True))
         return Exit.DONE
     if request.first_master is not None:
-        _write_configuration(context.paths.config, request.first_master)
-        config()  # it may lie where others can change it: that, too, is told before anything is erased
+        with _untouched():
+            _write_configuration(context.paths.config, request.first_master)
+            config()  # it may lie where others can change it: that, too, is told before anything is erased
     try:
         known = prepare(context, ledger, request)
     except (FlashbackError, Interrupted) as error:
@@ -115,6 +117,24 @@ def initialise(
     candidate: Candidate = by_name(context.run, ledger.drives(), known.name)
     first = context.with_person(Known(request.passphrase, context.person))
     return back_up(first, config(), ledger, candidate, RunRequest(scrub=True))
+
+
+@contextlib.contextmanager
+def _untouched() -> Iterator[None]:
+    """Whatever stops the work in here is told with the state of the drive: nobody has opened it yet."""
+    try:
+        yield
+    except (FlashbackError, Interrupted, KeyboardInterrupt) as error:
+        if getattr(error, "drive_state", DriveState.NOT_INVOLVED) is DriveState.NOT_INVOLVED:
+            error.drive_state = DriveState.NOT_OPENED  # type: ignore[union-attr]
+        raise
+
+
+def _request(context: Context, examined: Examined, drives: Sequence[KnownDrive], options: InitOptions) -> InitRequest:
+    """What is to be done, with everything that was asked. A drive that is made anew may keep its name."""
+    replaced = {examined.known.name} if examined.known is not None else set()
+    taken = {drive.name for drive in drives} - replaced
+    return settle(examined, options.given, taken=taken, configured=context.paths.config.exists(), kdf=options.kdf)
 
 
 def _write_configuration(file: Path, master: Path) -> None:

@@ -19,7 +19,7 @@ from flashback.prepare.recovery import ALPHABET, GROUPS, LETTERS, as_lines
 
 QUIET: Final = 4
 """Modules of white around a QR code (ISO/IEC 18004, 6.3.8)."""
-WARNING: Final = "Whoever holds this page and the drive can read everything on it. Keep them apart."
+WARNING: Final = "Whoever holds this page and the drive can read all that is on it. Keep them apart."
 TO_FILL_IN: Final = "_" * 40
 _KEY: Final = re.compile(f"[{ALPHABET}]{{{LETTERS}}}(?:-[{ALPHABET}]{{{LETTERS}}}){{{GROUPS - 1}}}")
 

@@ -118,7 +118,9 @@ def _permission(examined: Examined, given: Given) -> None:
     )
     answer = given.asker.text(f"{what}, type the word {WORD}:")
     if answer.strip().casefold() != WORD:
-        raise UsageError("the word was not typed, so nothing was changed")
+        raise UsageError(
+            "the word was not typed, so nothing was changed", hint="run the same command again when you like"
+        )
 
 
 def _refuse_script(examined: Examined) -> None:

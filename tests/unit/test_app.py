@@ -17,6 +17,7 @@ from flashback.app import App, AtTerminal, Settings, Unattended, needs_root, pat
 from flashback.core.context import Paths
 from flashback.core.errors import Exit, Missing, UsageError
 from flashback.core.secret import LONGEST, Secret
+from flashback.prepare.ask import unseen
 
 
 @pytest.fixture(autouse=True)
@@ -218,6 +219,17 @@ def test_a_person_who_closes_the_input_gives_up(person, monkeypatch) -> None:
 
     monkeypatch.setattr("getpass.getpass", end)
     assert person.passphrase("Enter passphrase:", 1) is None
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, EOFError])
+def test_a_question_that_is_broken_off_leaves_its_line(monkeypatch, capsys, end) -> None:
+    def stop(_question: str) -> str:
+        raise end
+
+    monkeypatch.setattr("getpass.getpass", stop)
+    with pytest.raises(end):
+        unseen("Passphrase:")
+    assert capsys.readouterr().err == "\n"
 
 
 def test_what_is_no_utf8_reaches_the_drive_byte_for_byte(person, monkeypatch) -> None:

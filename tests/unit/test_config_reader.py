@@ -259,9 +259,13 @@ def test_an_exclamation_mark_forgets_the_files_before(tmp_path: Path) -> None:
     assert [rule.pattern for rule in config.masters[0].rules] == [b"b"]
 
 
-def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="No such file"):
-        read(tmp_path / "none.yaml", runtime=RUNTIME, trusted=False)
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("name", ["none.yaml", "folder/none.yaml"])
+def test_where_there_is_no_configuration_the_command_that_writes_one_is_named(tmp_path: Path, name, trusted) -> None:
+    with pytest.raises(ConfigError, match=r"there is no configuration .*none\.yaml") as problem:
+        read(tmp_path / name, runtime=RUNTIME, trusted=trusted)
+    assert "flashback init DEVICE" in problem.value.hint
+    assert problem.value.__cause__ is None
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(tmp_path: Path) -> None:

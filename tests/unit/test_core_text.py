@@ -177,3 +177,20 @@ def test_a_name_that_we_never_gave_is_no_stamp(name):
 def test_whatever_is_taken_for_a_stamp_is_written_as_it_was(name):
     moment = text.parse_stamp(name)
     assert moment is None or text.stamp(moment) == name
+
+
+def test_a_long_sentence_is_broken_between_words():
+    assert text.folded("  Next: one two three four", 22) == "  Next: one two three\n    four"
+
+
+def test_a_command_between_backticks_stays_in_one_piece():
+    assert text.folded("see `flashback drive list` for more than fits", 30) == (
+        "see `flashback drive list` for\n  more than fits"
+    )
+    assert text.folded("they are in this list: `flashback drive list`", 30) == (
+        "they are in this list:\n  `flashback drive list`"
+    )
+
+
+def test_without_a_terminal_nothing_is_broken():
+    assert text.folded("word " * 50, None) == "word " * 50

@@ -10,6 +10,7 @@ from flashback.core.context import Doubt, NobodyDecides
 from flashback.core.errors import ConfigError, DriveError, DriveGone, DriveState, Exit, UsageError
 from flashback.core.events import Finished, Planned
 from flashback.core.secret import Secret
+from flashback.core.signals import Interrupted
 from flashback.drive.recognise import Candidate
 from flashback.prepare import init
 from flashback.prepare.examine import Examined
@@ -137,6 +138,14 @@ def test_a_bad_configuration_is_told_before_anything_is_erased(world, configured
     with pytest.raises(ConfigError):
         world.init()
     assert "prepare" not in world.steps
+
+
+@pytest.mark.parametrize("stopped", [ConfigError("bad"), KeyboardInterrupt(), Interrupted(2)])
+def test_what_stops_it_before_anything_is_erased_says_that_the_drive_was_not_opened(world, configured, stopped) -> None:
+    world.bad_config = stopped
+    with pytest.raises(type(stopped)) as caught:
+        world.init()
+    assert caught.value.drive_state is DriveState.NOT_OPENED
 
 
 def test_a_first_configuration_that_cannot_be_used_is_told_before_anything_is_erased(world) -> None:
