@@ -66,10 +66,19 @@ def needs_root(what: str) -> None:
     """Raise `Missing`, with the same command by way of sudo, unless we are root."""
     if os.geteuid() == 0:
         return
+    raise Missing(f"{what} needs root", hint=f"the same with sudo: {with_sudo()}")
+
+
+def with_sudo() -> str:
+    """The command that is running, by way of sudo."""
     import shlex
 
-    again = shlex.join(["sudo", os.path.realpath(sys.argv[0]), *sys.argv[1:]])
-    raise Missing(f"{what} needs root", hint=f"the same with sudo: {again}")
+    return shlex.join(["sudo", os.path.realpath(sys.argv[0]), *sys.argv[1:]])
+
+
+def is_root() -> bool:
+    """Whether drives can be opened here."""
+    return os.geteuid() == 0
 
 
 def caller() -> int:
@@ -220,6 +229,10 @@ class App:
         from flashback.config.reader import read
 
         return read(self.paths.config, runtime=self.paths.runtime, trusted=os.geteuid() == 0)
+
+    def readable_config(self) -> Config | None:
+        """The configuration, or `None` where there is none or this user may not read it. Raises `ConfigError`."""
+        return self.config() if os.access(self.paths.config, os.R_OK) else None
 
     def ledger(self) -> Ledger:
         """The memory of this machine."""

@@ -29,6 +29,7 @@ RESTORE_EPILOG = front.examples(
     ("sudo flashback restore photos --in-place", "over what is there, once you have seen what would change"),
     ("sudo flashback restore photos --dry-run", "what would be restored, from where to where?"),
     ("sudo flashback restore --all --to /home/alice/restored", "everything that the drive holds"),
+    ("flashback restore documents:photos --to ~/restored", "without root, from a drive that `flashback mount` opened"),
 )
 
 
@@ -82,19 +83,22 @@ def restore(
     def work(app: App) -> int:
         from dataclasses import replace
 
-        from flashback.app import needs_root
+        from flashback.app import is_root
         from flashback.recover import service
 
-        needs_root("flashback restore")
-        masters = app.config().masters if app.paths.config.exists() else ()
+        found = app.readable_config()
+        masters = found.masters if found is not None else ()
         request = _request(
             paths or [], masters, _when(snapshot, at), to, _owner(owner), everything, master or [], dry_run=dry_run
         )
-        with front.teller(app) as tell, app.ledger() as ledger:
+        with front.teller(app) as tell:
             if in_place:
                 request = replace(request, in_place=True, agreed=_agreeing(app, tell, yes=yes, to=to))
+            if not is_root():
+                return _as_user(app, tell, drive, masters, request)
             context = app.context(tell, app.person(tell))
-            return service.restore(context, ledger, drive, masters, request)
+            with app.ledger() as ledger:
+                return service.restore(context, ledger, drive, masters, request)
 
     front.enter(
         work,
@@ -105,6 +109,14 @@ def restore(
         quiet=quiet,
         passphrase_file=passphrase_file,
     )
+
+
+def _as_user(app: App, tell: Teller, drive: str | None, masters: tuple[Master, ...], request: RestoreRequest) -> int:
+    from flashback.app import with_sudo
+    from flashback.drive.visible import visible
+    from flashback.recover.ordinary import restore_as_user
+
+    return restore_as_user(app.context(tell), visible(), drive, masters, request, again=with_sudo())
 
 
 def _request(

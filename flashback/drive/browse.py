@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from flashback.core.context import Context
 from flashback.core.descent import DIRECTORY
@@ -28,19 +27,16 @@ from flashback.drive.leftover import put_away_own
 from flashback.drive.reading import open_elsewhere
 from flashback.drive.recognise import Candidate, check_identity
 from flashback.drive.session import AS_COMMITTED, OpenDrive, Session, mapping_name, prove_destination
+from flashback.drive.visible import SHELL, Folder, write_list
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
 
-SHELL: Final = "flashback:"
-"""How our tmpfs is called in the list of mounts, followed by the drive's LUKS UUID."""
-
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """A state, and what its folder is called."""
+class Shown:
+    """A state with its folder, and the number of its subvolume."""
 
-    master: str
-    name: str
+    folder: Folder
     subvolume: int
 
 
@@ -112,7 +108,7 @@ def _open(context: Context, candidate: Candidate, stack: ResourceStack, place: P
             )
         finally:
             os.close(over)
-        _furnish(_shell(place, known), cryptsetup.mapper_path(mapping), folders, caller)
+        _furnish(_shell(place, known), cryptsetup.mapper_path(mapping), known.name, folders, caller)
     context.tell(Note(f"{known.name}: {number(len(folders), 'state')} to be seen in {shown(str(place))}"))
 
 
@@ -164,12 +160,12 @@ def _mounted(context: Context, device: str, target: Path) -> None:
         mount.mount(context.run, device, target, read_only=True)
 
 
-def _folders(drive: OpenDrive) -> list[Folder]:
+def _folders(drive: OpenDrive) -> list[Shown]:
     found = []
     for master in states.masters_on(drive.root):
         for state in states.states_of(drive.root, master):
             with states.opened(drive.root, state) as (folder, name), layout.directory(folder, os.fsdecode(name)) as top:
-                found.append(Folder(master, _called(state), btrfs.subvolume(top).id))
+                found.append(Shown(Folder(state, _called(state)), btrfs.subvolume(top).id))
     return found
 
 
@@ -220,12 +216,14 @@ def _shell(place: Path, known: KnownDrive) -> int:
     raise DriveError(f"{shown(str(place))} was exchanged while it was being mounted")
 
 
-def _furnish(top: int, device: str, folders: list[Folder], caller: int) -> None:
-    """A folder for each state, then nobody can change them any more. Closes `top`."""
+def _furnish(top: int, device: str, name: str, folders: list[Shown], caller: int) -> None:
+    """A folder for each state and a list of them, then nobody can change them any more. Closes `top`."""
     try:
         for each in folders:
-            with layout.made_directory(top, each.master, 0o755) as master, _made(master, each.name) as over:
+            master, folder = each.folder.state.master, each.folder.name
+            with layout.made_directory(top, master, 0o755) as above, _made(above, folder) as over:
                 mount.mount_subvolume(over, device, each.subvolume)
+        write_list(top, name, [each.folder for each in folders])
         os.fchown(top, caller, -1)
         mount.seal(top)
     finally:

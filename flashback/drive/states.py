@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
 from flashback.core.descent import DIRECTORY
 from flashback.core.errors import DriveError
@@ -41,6 +41,38 @@ class State:
     def mark(self) -> str:
         """What distinguishes it in a file name."""
         return self.name if self.name != layout.CURRENT else stamp(self.moment) if self.moment else "incomplete"
+
+
+class Holding(Protocol):
+    """What is held of masters in states, wherever that is to be read: a whole drive, or the folders of `mount`."""
+
+    def masters(self) -> tuple[str, ...]:
+        """The masters of which something is held."""
+
+    def states(self, master: str) -> tuple[State, ...]:
+        """All states of one, in the order of `states_of`."""
+
+    def opened(self, state: State) -> AbstractContextManager[tuple[int, bytes]]:
+        """The directory that a state lies in, open, and the state's name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OnDrive:
+    """What a drive holds whose top directory is open as `root`."""
+
+    root: int
+
+    def masters(self) -> tuple[str, ...]:
+        """See `Holding`."""
+        return masters_on(self.root)
+
+    def states(self, master: str) -> tuple[State, ...]:
+        """See `Holding`."""
+        return states_of(self.root, master)
+
+    def opened(self, state: State) -> AbstractContextManager[tuple[int, bytes]]:
+        """See `Holding`."""
+        return opened(self.root, state)
 
 
 def masters_on(root: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -52,6 +53,12 @@ class Trouble:
     path: bytes
     why: str
     damage: bool = True
+
+
+def unread(path: bytes, problem: OSError, more: str = "") -> Trouble:
+    """Something could not be read: the drive's fault, unless whoever reads may not."""
+    why = problem.strerror or "it cannot be read"
+    return Trouble(path, why + more, damage=problem.errno not in {errno.EACCES, errno.EPERM})
 
 
 def item_of(path: bytes, at: os.stat_result) -> Item:
@@ -107,7 +114,7 @@ def _looked(parent: int, name: bytes, path: bytes, trouble: Callable[[Trouble], 
     try:
         at = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except OSError as problem:
-        trouble(Trouble(path, problem.strerror or "it cannot be looked at"))
+        trouble(unread(path, problem))
         return None
     if stat.S_ISREG(at.st_mode) or stat.S_ISDIR(at.st_mode) or stat.S_ISLNK(at.st_mode):
         return item_of(path, at)
@@ -122,14 +129,14 @@ def _opened(
     try:
         here = os.open(name, DIRECTORY, dir_fd=parent)
     except OSError as problem:
-        trouble(Trouble(path, f"{problem.strerror}; what is in it is unknown"))
+        trouble(unread(path, problem, "; what is in it is unknown"))
         return None
     try:
         if os.fstat(here).st_dev == device:
             return here, path + b"/", iter(sorted(os.fsencode(each) for each in os.listdir(here)))
         trouble(Trouble(path, "another subvolume or file system lies here"))
     except OSError as problem:
-        trouble(Trouble(path, f"{problem.strerror}; what is in it is unknown"))
+        trouble(unread(path, problem, "; what is in it is unknown"))
     os.close(here)
     return None
 
@@ -154,3 +161,16 @@ def digest(parent: int, name: bytes, *, afresh: bool = False, heard: Callable[[i
             if heard is not None:
                 heard(len(chunk))
     return state.digest()
+
+
+def fetch(parent: int, name: bytes) -> None:
+    """Have the kernel forget what it holds of the file `name`, and begin to read it from the medium. Raises `OSError`.
+
+    See posix_fadvise(2). What was not written to the medium yet is not forgotten.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+    finally:
+        os.close(descriptor)

@@ -159,6 +159,17 @@ def staging(place: int, key: str, where: str) -> Iterator[Staging]:
             os.close(each)
 
 
+def staged(place: int) -> list[str]:
+    """Our own directories in the one open as `place`, by name."""
+    found = []
+    for name in os.listdir(place):
+        if name.startswith(PREFIX):
+            with contextlib.suppress(OSError):
+                at = os.stat(name, dir_fd=place, follow_symlinks=False)
+                found += [name] if stat.S_ISDIR(at.st_mode) and at.st_uid == os.geteuid() else []
+    return found
+
+
 def _made(place: int, name: str) -> int:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, 0o700, dir_fd=place)

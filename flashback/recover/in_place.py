@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
 from flashback.core.descent import DIRECTORY, Descent
 from flashback.core.errors import UsageError
-from flashback.drive import layout, states
+from flashback.drive import layout
+from flashback.drive.spool import Spool
 from flashback.drive.states import State
 from flashback.drive.tree import Item, Trouble, digest, listed
 from flashback.recover import destination
@@ -41,7 +42,8 @@ class Change:
     """One path that is to change, relative to the master."""
 
     how: How
-    item: Item
+    path: bytes
+    is_directory: bool
 
 
 @dataclass(slots=True)
@@ -53,7 +55,7 @@ class InPlace:
 
     def as_json(self) -> dict[str, object]:
         """For the plan."""
-        changes = [{"path": os.fsdecode(each.item.path), "how": each.how.value} for each in self.changes]
+        changes = [{"path": os.fsdecode(each.path), "how": each.how.value} for each in self.changes]
         return {**self.part.as_json(), "changes": changes}
 
     def put(self, stage: Staging, done: Done) -> None:
@@ -61,7 +63,7 @@ class InPlace:
         part, placed = self.part, b""
         with Descent(stage.files) as ready, Descent(part.place, beyond=True) as there:
             for change in self.changes:
-                path = change.item.path
+                path = change.path
                 if placed and path.startswith(placed):
                     continue  # it came with the directory that it lies in
                 try:
@@ -74,7 +76,7 @@ class InPlace:
                 except OSError as problem:
                     done.troubles.append(Trouble(path, problem.strerror or "it cannot be put there", damage=False))
                     continue
-                if change.item.is_directory and change.how is not How.ATTRIBUTES:
+                if change.is_directory and change.how is not How.ATTRIBUTES:
                     placed = path + b"/"
         done.name = part.wanted.path
 
@@ -84,10 +86,10 @@ def plan(planner: Planner, wanted: Wanted, state: State, owner: Owner | None) ->
     if wanted.home is None:
         raise UsageError(f"where {wanted.said} was on this machine is not known", hint="use --to DIR instead")
     place = planner.opened.enter_context(destination.directory(wanted.home, planner.trusted))
-    folder, name = planner.opened.enter_context(states.opened(planner.root, state))
+    folder, name = planner.opened.enter_context(planner.holding.opened(state))
     top = planner.opened.enter_context(layout.directory(folder, os.fsdecode(name)))
     troubles: list[Trouble] = []
-    items = list(_everything(top, wanted, troubles))
+    items = Spool(_everything(top, wanted, troubles))
     changes = list(_changes(items, top, place, owner, troubles))
     needed = _with_those_above(items, changes)
     part = Part(wanted, state, top, place, wanted.home, b"", wanted.path, needed, troubles)
@@ -105,19 +107,19 @@ def _everything(top: int, wanted: Wanted, troubles: list[Trouble]) -> Iterator[I
 
 
 def _changes(
-    items: Sequence[Item], source: int, place: int, owner: Owner | None, troubles: list[Trouble]
+    items: Iterable[Item], source: int, place: int, owner: Owner | None, troubles: list[Trouble]
 ) -> Iterator[Change]:
     missing = b""
     with Descent(source) as here, Descent(place, beyond=True) as there:
         for item in items:
             if missing and item.path.startswith(missing):
-                yield Change(How.NEW, item)
+                yield _change(How.NEW, item)
                 continue
             try:
                 parent, name = there.parent(item.path)
                 at = os.stat(name, dir_fd=parent, follow_symlinks=False)
             except FileNotFoundError:
-                yield Change(How.NEW, item)
+                yield _change(How.NEW, item)
                 missing = item.path + b"/" if item.is_directory else missing
                 continue
             except OSError:
@@ -125,9 +127,13 @@ def _changes(
                 continue
             how = _how(item, at, here, there, owner)
             if how is not None:
-                yield Change(how, item)
+                yield _change(how, item)
             if how is How.ASIDE and item.is_directory:
                 missing = item.path + b"/"
+
+
+def _change(how: How, item: Item) -> Change:
+    return Change(how, item.path, item.is_directory)
 
 
 def _how(item: Item, at: os.stat_result, here: Descent, there: Descent, owner: Owner | None) -> How | None:
@@ -150,13 +156,13 @@ def _content(item: Item, below: Descent) -> bytes:
     return digest(parent, name) if item.is_file else os.readlink(name, dir_fd=parent)
 
 
-def _with_those_above(items: Sequence[Item], changes: Sequence[Change]) -> list[Item]:
+def _with_those_above(items: Iterable[Item], changes: Sequence[Change]) -> Spool:
     """The items that change, and the directories on the way to them, which rsync needs to get there."""
-    paths = {each.item.path for each in changes}
+    paths = {each.path for each in changes}
     for path in list(paths):
         while (path := path.rpartition(b"/")[0]) and path not in paths:
             paths.add(path)
-    return [item for item in items if item.path in paths]
+    return Spool(item for item in items if item.path in paths)
 
 
 def _exchange(change: Change, source: int, target: int, name: bytes, state: State) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 
 from flashback.core.descent import Descent
 from flashback.core.errors import UsageError
-from flashback.drive import layout, states
-from flashback.drive.states import State
+from flashback.drive import layout
+from flashback.drive.spool import Spool
+from flashback.drive.states import Holding, State
 from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at
 from flashback.recover import destination
 from flashback.recover.wanted import Wanted, When
@@ -48,7 +49,7 @@ class Part:
     where: Path
     top: bytes
     name: bytes
-    items: list[Item]
+    items: Spool
     troubles: list[Trouble]
     before: bytes = b""
     already: bytes | None = None
@@ -56,12 +57,12 @@ class Part:
     @property
     def size(self) -> int:
         """How many bytes are in its files."""
-        return sum(item.size for item in self.items)
+        return self.items.bytes
 
     @property
     def files(self) -> int:
         """How many files and links it has."""
-        return sum(not item.is_directory for item in self.items)
+        return self.items.files
 
     def in_master(self, path: bytes) -> bytes:
         """The path of an entry below its master."""
@@ -87,12 +88,12 @@ class Part:
 
 @dataclass(slots=True)
 class Planner:
-    """Finds each path on the drive that is open as `root`, and its place here. What is open is on `opened`.
+    """Finds each path in what is held somewhere, and its place here. What is open is on `opened`.
 
     `to` is where everything is to go, `None`: where it was. `trusted` are the users whose links may be followed.
     """
 
-    root: int
+    holding: Holding
     opened: ExitStack
     when: When
     to: Path | None
@@ -103,9 +104,9 @@ class Planner:
     def find(self, wanted: Wanted) -> tuple[State, Item] | None:
         """The newest state that comes into question and holds the path; `None` where there is none."""
         if wanted.master not in self.found:
-            self.found[wanted.master] = states.states_of(self.root, wanted.master)
+            self.found[wanted.master] = self.holding.states(wanted.master)
         for state in self.when.of(self.found[wanted.master]):
-            with states.opened(self.root, state) as (folder, name):
+            with self.holding.opened(state) as (folder, name):
                 item = looked_at(folder, b"/".join(filter(None, (name, wanted.path))))
             if item is not None:
                 return state, item
@@ -114,10 +115,10 @@ class Planner:
     def part(self, wanted: Wanted, state: State) -> Part:
         """The plan for one path. Raises `UsageError` where it can go nowhere, `DriveError`, `NotFinished`."""
         place, where, rest, name = self._place(wanted)
-        folder, state_name = self.opened.enter_context(states.opened(self.root, state))
+        folder, state_name = self.opened.enter_context(self.holding.opened(state))
         troubles: list[Trouble] = []
         if not wanted.path:
-            items = list(listed(folder, state_name, troubles.append))
+            items = Spool(listed(folder, state_name, troubles.append))
             return self._weighed(
                 Part(wanted, state, folder, place, where, state_name, wanted.name, items, troubles), name
             )
@@ -127,7 +128,7 @@ class Planner:
             parent, _last = below.parent(before + b"x")
             source = os.dup(parent)
             self.opened.callback(os.close, source)
-            items = list(with_the_way(source, rest, troubles.append))
+            items = Spool(with_the_way(source, rest, troubles.append))
         first = rest.partition(b"/")[0]
         return self._weighed(Part(wanted, state, source, place, where, first, name, items, troubles, before), name)
 
@@ -203,17 +204,19 @@ def is_equal(part: Part, name: bytes, owner: Owner | None) -> bool:
     if part.troubles:
         return False
     with Descent(part.place, beyond=True) as there, Descent(part.source, beyond=True) as here:
-        pairs = [(item, name + item.path[len(part.top) :]) for item in part.items]
+        cut = len(part.top)
         try:
-            for item, path in pairs:
-                parent, last = there.parent(path)
+            for item in part.items:
+                parent, last = there.parent(name + item.path[cut:])
                 at = os.stat(last, dir_fd=parent, follow_symlinks=False)
                 if differs(item, at, owner) or (not item.is_directory and at.st_mtime_ns != item.mtime_ns):
                     return False
                 if stat.S_ISLNK(item.mode) and _target(here, item.path) != os.readlink(last, dir_fd=parent):
                     return False
             return all(
-                digest(*there.parent(path)) == digest(*here.parent(item.path)) for item, path in pairs if item.is_file
+                digest(*there.parent(name + item.path[cut:])) == digest(*here.parent(item.path))
+                for item in part.items
+                if item.is_file
             )
         except OSError:
             return False

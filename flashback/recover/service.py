@@ -7,32 +7,33 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flashback.config.values import Master
 from flashback.core.context import Context
 from flashback.core.errors import DriveGone, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
-from flashback.core.text import number, rfc3339, size
+from flashback.core.text import number, rfc3339, shown, size
 from flashback.drive.reading import Reading
-from flashback.drive.recognise import Candidate
-from flashback.drive.session import OpenDrive
-from flashback.drive.states import State, masters_on
+from flashback.drive.states import Holding, State
 from flashback.recover import in_place
 from flashback.recover.choice import choose
-from flashback.recover.destination import make_directory
+from flashback.recover.destination import PREFIX, make_directory, staged
 from flashback.recover.in_place import InPlace
 from flashback.recover.parts import Owner, Part, Planner, totals
+from flashback.recover.source import Held, Plugged, Source
 from flashback.recover.wanted import Wanted, When
 from flashback.recover.work import Done, Work
 from flashback.rotation.ledger import Ledger
 from flashback.tell import explain
 
-AGAIN = "give the same command again: what was copied is not copied again"
+AGAIN: Final = "give the same command again: what was copied is not copied again"
+ELSEWHERE: Final = "`flashback find NAME` says on which drive a file is; `flashback snapshots` lists the states on each"
+FINISHED: Final = frozenset({Exit.DONE, Exit.UNREAD, Exit.DAMAGE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +58,77 @@ class RestoreRequest:
 def restore(
     context: Context, ledger: Ledger, drive: str | None, masters: Sequence[Master], request: RestoreRequest
 ) -> int:
-    """Restore from the first of the drives that holds what was asked for; tell it, and return the exit code.
+    """Restore from the drives that hold what was asked for; tell it, and return the exit code.
 
     Raises `DriveError`, `UsageError` where there is none, and what nobody expected.
     """
-    last: Finished | None = None
     chosen = choose(context, ledger, drive, request.wanted, request.when)
-    choice = chosen.candidates
-    for count, candidate in enumerate(choice):
-        errand = Errand(context, candidate, masters, request)
+    sources = [Plugged(Reading(context, each)) for each in chosen.candidates]
+    return restore_from(context, sources, masters, request, elsewhere=chosen.elsewhere)
+
+
+def restore_from(
+    context: Context, sources: Sequence[Source], masters: Sequence[Master], request: RestoreRequest, *, elsewhere: str
+) -> int:
+    """Restore from the first of the sources that holds it all; what it does not hold, from the next ones.
+
+    `elsewhere` says on which other drive it is. Raises `UsageError` where nothing of it is here.
+    """
+    endings: list[Finished] = []
+    left = request.wanted
+    for count, source in enumerate(sources):
+        errand = Errand(context, source, masters, replace(request, wanted=left))
         last = errand.execute()
         if last is not None:
-            break
-        if count + 1 < len(choice):
-            context.tell(
-                Note(f"{candidate.known.name} does not hold it; the next one is {choice[count + 1].known.name}.")
-            )
-    if last is None:
-        names = ", ".join(each.known.name for each in choice)
+            endings.append(last)
+            left = tuple(each for each in left if each not in errand.found)
+            if not left or last.exit_code not in FINISHED:
+                break
+        if count + 1 < len(sources):
+            context.tell(Note(_on_to(source, sources[count + 1], left, last)))
+    if not endings:
+        names = ", ".join(each.name for each in sources)
         raise UsageError(
             f"{', '.join(each.said for each in request.wanted) or 'nothing'} is on none of the drives that are here"
             f" ({names})" + (", in no state of that time or name" if request.when != When() else ""),
-            hint=chosen.elsewhere
-            or "`flashback find NAME` says on which drive a file is; `flashback snapshots` lists the states on each",
+            hint=elsewhere or ELSEWHERE,
         )
+    last = together(endings, left if endings[-1].exit_code in FINISHED else (), elsewhere or ELSEWHERE)
     context.tell(last)
     return int(last.exit_code)
+
+
+def _on_to(source: Source, following: Source, left: Sequence[Wanted], last: Finished | None) -> str:
+    if last is None:
+        return f"{source.name} does not hold it; the next one is {following.name}."
+    closed = "it is closed; safe to remove" if last.safe_to_remove else "it stays open"
+    missing = ", ".join(each.said for each in left)
+    return f"{source.name}: restored what it holds, {closed}. {missing} is looked for on {following.name}."
+
+
+def together(endings: Sequence[Finished], missing: Sequence[Wanted], hint: str) -> Finished:
+    """One ending for those of several drives; `missing` was on none of them, and `hint` says what to do about that."""
+    last = max(endings, key=lambda each: int(each.exit_code)) if endings[-1].exit_code in FINISHED else endings[-1]
+    facts = {
+        **last.facts,
+        "begun": endings[0].facts["begun"],
+        "ended": endings[-1].facts["ended"],
+        "seconds": round(sum(each.facts["seconds"] for each in endings), 1),
+        "restored": [row for each in endings for row in each.facts["restored"]],
+        "unread": [row for each in endings for row in each.facts["unread"]],
+    }
+    safe = all(each.safe_to_remove for each in endings)
+    state = next((each.drive_state for each in endings if not each.safe_to_remove), endings[-1].drive_state)
+    merged = replace(last, facts=facts, safe_to_remove=safe, drive_state=state)
+    if len(endings) > 1 and any(each.result == "complete" for each in endings) and last.exit_code == Exit.DONE:
+        merged = replace(merged, result="complete")
+    if not missing:
+        return merged
+    facts["unread"] += [_row(each, b"", "it is on none of the drives that are here") for each in missing]
+    if merged.exit_code != Exit.DONE:
+        return merged
+    error = _error("FlashbackError", f"{', '.join(each.said for each in missing)} is on none of these drives", hint)
+    return replace(merged, result="incomplete", exit_code=Exit.UNREAD, error=error, next_step=hint)
 
 
 @dataclass(slots=True)
@@ -90,50 +136,56 @@ class Errand:
     """One restore from one drive; filled step by step, so that what it tells is true after any ending."""
 
     context: Context
-    candidate: Candidate
+    source: Source
     masters: Sequence[Master]
     request: RestoreRequest
+    found: list[Wanted] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     in_place: list[InPlace] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     def execute(self) -> Finished | None:
-        """The last event; `None` where the drive does not hold what was asked for."""
-        reading = Reading(self.context, self.candidate)
-        begun, name = self.context.clock(), self.candidate.known.name
+        """The last event; `None` where the drive holds nothing of what was asked for. `found` is what it holds."""
+        begun, source = self.context.clock(), self.source
         try:
-            with reading.held(purpose="restore") as drive, ExitStack() as opened:
-                found = self._found(drive)
-                if found is None:
+            with source.held() as held, ExitStack() as opened:
+                self.found = self._found(held.holding)
+                if not self.found:
                     return None
-                self._act(drive, opened, found)
+                self._act(held, opened, self.found)
         except (FlashbackError, Interrupted) as error:
-            self._say_how_to_go_on(error)
-            explanation = explain.explain(error, drive=name)
-            return explain.finished(explanation, name, self._facts(begun), closed_for_sure=reading.safe_to_remove)
-        return self._finished(reading, begun)
+            if isinstance(error, DriveGone):
+                error.what = f"{source.name} was unplugged while it was being read"
+            explanation = explain.explain(error, drive=source.name)
+            explanation = replace(explanation, next_step=self._how_to_go_on(error) or explanation.next_step)
+            return explain.finished(explanation, source.name, self._facts(begun), closed_for_sure=source.safe_to_remove)
+        return self._finished(begun)
 
-    def _say_how_to_go_on(self, error: BaseException) -> None:
-        if isinstance(error, DriveGone):
-            error.what = f"{self.candidate.known.name} was unplugged while it was being read"
-            error.hint = f"plug it in again, then {AGAIN}"
+    def _how_to_go_on(self, error: BaseException) -> str:
+        """What was copied waits beside its place, which has to be said: nobody else would find it."""
+        first = "plug it in again, then " if isinstance(error, DriveGone) else ""
+        waiting = [each.where / f"{PREFIX}{each.key(self.source.uuid)}" for each in self.parts]
+        left = next((shown(str(each)) for each in waiting if os.path.lexists(each)), "")
+        if left:
+            hint = f"{error.hint}; then " if isinstance(error, FlashbackError) and not first and error.hint else first
+            return f"{hint}{AGAIN}. Until then it waits in {left}; remove that if you do not want it any more"
+        return f"{first}{AGAIN}" if first else ""
 
     # --- see and plan
 
-    def _found(self, drive: OpenDrive) -> list[Wanted] | None:
-        """What is wanted, with all masters of the drive where all are; `None` where something of it is not here."""
-        here = masters_on(drive.root)
+    def _found(self, holding: Holding) -> list[Wanted]:
+        """What of it is here; all masters of the drive where all are wanted."""
+        here = holding.masters()
         homes = {each.name: each.path for each in self.masters}
         wanted = list(self.request.wanted)
         if self.request.everything and not wanted:
             wanted = [Wanted(name, home=homes.get(name)) for name in here]
-        planner = Planner(drive.root, ExitStack(), self.request.when, None, ())
-        missing = [each for each in wanted if each.master not in here or planner.find(each) is None]
-        return wanted if wanted and not missing else None
+        planner = Planner(holding, ExitStack(), self.request.when, None, ())
+        return [each for each in wanted if each.master in here and planner.find(each) is not None]
 
-    def _act(self, drive: OpenDrive, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
-        self._plan(drive, opened, wanted)
+    def _act(self, held: Held, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
+        self._plan(held.holding, opened, wanted)
         self.context.tell(Planned(self._plan_json()))
         if self.request.dry_run:
             return
@@ -142,8 +194,8 @@ class Errand:
             work = Work(
                 self.context.run,
                 self.context.tell,
-                drive.watch,
-                drive.known.uuid,
+                held.watch,
+                self.source.uuid,
                 Path(spool),
                 self.request.owner,
             )
@@ -165,18 +217,19 @@ class Errand:
         if not self.request.agreed():
             raise UsageError("nothing was changed", hint="without --in-place it comes beside what is there")
 
-    def _plan(self, drive: OpenDrive, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
+    def _plan(self, holding: Holding, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
         begun, request = time.monotonic(), self.request
         self.context.tell(StepBegun(Step.PLAN, ", ".join(each.said for each in wanted)))
         to = request.to
         if to is not None and not request.dry_run:
             make_directory(to, request.trusted)
-        planner = Planner(drive.root, opened, request.when, to, request.trusted, request.owner)
+        planner = Planner(holding, opened, request.when, to, request.trusted, request.owner)
         for each in wanted:
             found = planner.find(each)
             if found is not None:  # as was seen before
                 self._plan_one(planner, each, found[0])
                 self._remark_incomplete(self.parts[-1])
+        self._remark_left()
         files, total = totals(self.parts)
         self.context.tell(StepDone(Step.PLAN, time.monotonic() - begun, f"{number(files, 'file')}, {size(total)}"))
 
@@ -192,24 +245,32 @@ class Errand:
             what = "it comes from the copy of a run that was broken off; no complete state on this drive holds it"
             self.context.tell(Remarked(Remark(RemarkKind.GENERAL, part.wanted.master, part.wanted.path, what)))
 
+    def _remark_left(self) -> None:
+        """What restores that were broken off have left is named, not removed: somebody may want to go on with it."""
+        ours = {f"{PREFIX}{each.key(self.source.uuid)}" for each in self.parts}
+        for where, place in {each.where: each.place for each in self.parts}.items():
+            for name in sorted(set(staged(place)) - ours):
+                what = f"{where / name} was left by a restore that was broken off; if nobody goes on with it, remove it"
+                self.context.tell(Remarked(Remark(RemarkKind.GENERAL, "", b"", what)))
+
     def _plan_json(self) -> dict[str, Any]:
         return {
-            "drive": self.candidate.known.name,
+            "drive": self.source.name,
             "restore": [each.as_json() for each in (self.in_place or self.parts)],
         }
 
     # --- tell
 
-    def _finished(self, reading: Reading, begun: datetime) -> Finished:
+    def _finished(self, begun: datetime) -> Finished:
         code, error = self._judged()
         nothing = all(part.already is not None for part in self.parts)
         result = "incomplete" if code != Exit.DONE else "nothing-to-do" if nothing else "complete"
         return Finished(
             result=result,
             exit_code=code,
-            drive=self.candidate.known.name,
-            drive_state=reading.state,
-            safe_to_remove=reading.safe_to_remove,
+            drive=self.source.name,
+            drive_state=self.source.state,
+            safe_to_remove=self.source.safe_to_remove,
             facts=self._facts(begun),
             error=error,
             next_step=error["next"] if error else "",
@@ -220,28 +281,26 @@ class Errand:
         troubles = [each for done in self.done for each in done.troubles]
         lost = [each for each in troubles if each.damage]
         if lost:
-            what = (
-                f"{number(len(lost), 'file')} could not be read from {self.candidate.known.name}, the rest is restored"
-            )
+            what = f"{number(len(lost), 'file')} could not be read from {self.source.name}, the rest is restored"
             hint = "look whether another drive or snapshot has them: the same command with --drive or --snapshot"
             return Exit.DAMAGE, _error("DamageFound", what, hint)
         if troubles:
-            what = f"{number(len(troubles), 'file')} could not be written as they are on the drive"
-            return Exit.UNREAD, _error("FlashbackError", what, "look at the place they were to go to, or use --to DIR")
+            count = number(len(troubles), "file")
+            what = f"{count} could not be restored as {'it is' if len(troubles) == 1 else 'they are'} on the drive"
+            hint = "look at the place they were to go to, or use --to DIR"
+            if os.geteuid() != 0:
+                hint = f"what you may not read, root may: the same with sudo. Else: {hint}"
+            return Exit.UNREAD, _error("FlashbackError", what, hint)
         return Exit.DONE, None
 
     def _facts(self, begun: datetime) -> dict[str, Any]:
         done = [
-            {**each.part.as_json(each.name), "files": each.files, "bytes": each.bytes}
+            {**each.part.as_json(each.name), "files": each.files, "bytes": each.bytes, "drive": self.source.name}
             for each in self.done
             if each.name is not None
         ]
         unread = [
-            {
-                "master": each.part.wanted.master,
-                "path": os.fsdecode(each.part.in_master(trouble.path)),
-                "why": trouble.why,
-            }
+            _row(each.part.wanted, each.part.in_master(trouble.path), trouble.why)
             for each in self.done
             for trouble in each.troubles
         ]
@@ -254,6 +313,10 @@ class Errand:
             "restored": done,
             "unread": unread,
         }
+
+
+def _row(wanted: Wanted, path: bytes, why: str) -> dict[str, str]:
+    return {"master": wanted.master, "path": os.fsdecode(path or wanted.path), "why": why}
 
 
 def _error(kind: str, what: str, hint: str) -> dict[str, Any]:

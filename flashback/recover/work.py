@@ -6,23 +6,28 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 from flashback.core.command import Runner
 from flashback.core.descent import Descent
 from flashback.core.errors import NotFinished
 from flashback.core.events import Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone, Tell
 from flashback.core.text import number, shown, size
-from flashback.drive.tree import Item, Trouble, digest
+from flashback.drive.tree import Item, Trouble, digest, fetch, unread
 from flashback.recover import destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, differs, totals
 from flashback.tools import btrfs, rsync
 
 _COMMENTS = (b"#", b";")
+AHEAD: Final = 128
+FETCHED: Final = 256 * 1024
+"""So many files of up to so many bytes are asked of the medium before they are read."""
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Work:
         if part.already is not None:
             return Done(part, part.already, part.files, part.size)
         done = Done(part, None, troubles=list(part.troubles))
-        if not part.items:
+        if not len(part.items):
             return done
         with destination.staging(part.place, part.key(self.drive), str(part.where)) as stage:
             heard = self._copied(part, stage)
@@ -80,10 +85,9 @@ class Work:
         self.tell(StepBegun(Step.RESTORE, f"{part.wanted.said} from {part.state.said}"))
         said: dict[bytes, str] = {}
         for holes in (False, True):
-            items = [each for each in part.items if each.has_holes is holes]
-            if holes and not items:
+            if holes and not part.items.holes:
                 continue
-            with self._names(items) as names:
+            with self._names(each for each in part.items if each.has_holes is holes) as names:
                 outcome = rsync.restore(
                     self.run,
                     rsync.RestoreRequest(
@@ -100,7 +104,7 @@ class Work:
                 )
             said |= {each.path: each.why for each in (*outcome.unread, *outcome.unwritable)}
             self._files += outcome.files
-            self._bytes += sum(item.size for item in items)
+            self._bytes += sum(each.size for each in part.items if each.has_holes is holes)
         self.tell(StepDone(Step.RESTORE, time.monotonic() - begun, size(part.size)))
         return said
 
@@ -133,7 +137,7 @@ class Work:
         self._on_the_medium(part, stage)
         checked = _Checked(self, part, done, part.files, part.size)
         with Descent(part.source, beyond=True) as here, Descent(stage.files, beyond=True) as there:
-            for count, item in enumerate(part.items):
+            for count, item in enumerate(_fetched(part.items, stage.files)):
                 if count % 256 == 0:
                     self.watch()
                 trouble = checked.problem(item, here, there, heard.pop(item.path, ""))
@@ -198,7 +202,7 @@ class _Checked:
         try:
             wrong = self._differs_on_the_drive(item, here, there)
         except _Unread as problem:
-            return Trouble(item.path, str(problem))
+            return unread(item.path, problem.why)
         except OSError as problem:
             return Trouble(item.path, heard or problem.strerror or "it was not written", damage=False)
         if wrong:
@@ -225,7 +229,9 @@ class _Checked:
             return ""
         source = self._source_of(item, here)
         mine = (
-            digest(parent, name, afresh=True, heard=self._heard) if item.is_file else os.readlink(name, dir_fd=parent)
+            digest(parent, name, afresh=item.size > FETCHED, heard=self._heard)
+            if item.is_file
+            else os.readlink(name, dir_fd=parent)
         )
         return "" if mine == source else "its content is not that on the drive"
 
@@ -236,7 +242,7 @@ class _Checked:
                 return digest(parent, name)
             return b"" if item.is_directory else os.readlink(name, dir_fd=parent)
         except OSError as problem:
-            raise _Unread(problem.strerror or "it cannot be read") from problem
+            raise _Unread(problem) from problem
 
     def _heard(self, count: int) -> None:
         self.read += count
@@ -247,8 +253,29 @@ class _Checked:
             self.work.tell(progress)
 
 
+def _fetched(items: Iterable[Item], files: int) -> Iterator[Item]:
+    """The entries; what has been written of the next small files is forgotten and asked of the medium meanwhile.
+
+    A small file takes the medium longer to find than to read, so that it is well to have asked for many.
+    """
+    waiting: deque[Item] = deque()
+    with Descent(files, beyond=True) as below:
+        for item in items:
+            if item.is_file and item.size <= FETCHED:
+                with suppress(OSError):  # it is read, or missed, when its turn comes
+                    fetch(*below.parent(item.path))
+            waiting.append(item)
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+    yield from waiting
+
+
 class _Unread(Exception):
     """The drive did not give it."""
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def _take_away(below: Descent, item: Item) -> None:

@@ -33,7 +33,12 @@ def headline(facts: Mapping[str, Any]) -> str:
 
 def where(facts: Mapping[str, Any]) -> list[str]:
     """Where it is now."""
-    return [f"{_what(each)}, from {_state(each)}: {_to(each)}" for each in facts.get("restored", ())]
+    done = facts.get("restored", ())
+    several = len({each.get("drive") for each in done}) > 1
+    return [
+        f"{_what(each)}, from {_state(each)}{' on ' + shown(each['drive']) if several else ''}: {_to(each)}"
+        for each in done
+    ]
 
 
 def verified(facts: Mapping[str, Any]) -> str:

@@ -199,6 +199,44 @@ def as_alice(machine: Machine, *argv: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def test_an_ordinary_user_restores_what_they_may_from_a_drive_that_was_mounted_for_them(
+    machine: Machine, red: Path
+) -> None:
+    with machine.opened(red, read_only=False) as drive:
+        (drive / "documents/current/photos/roots.jpg").write_bytes(b"not alice's")
+        (drive / "documents/current/photos/roots.jpg").chmod(0o600)
+    closed = unprivileged(machine, "restore", "documents:photos", "--to", str(machine.home / "back"))
+    assert (closed.returncode, "sudo flashback mount" in closed.stderr) == (6, True), closed.stderr
+    assert as_alice(machine, "mount", "red", "--passphrase-file", str(machine.secret)).returncode == 0
+    back = machine.home / "of-alice/back"
+    back.parent.mkdir()
+    os.chown(back.parent, ALICE, ALICE)
+    done = unprivileged(machine, "restore", "documents:photos", "--to", str(back), "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, invalid(events, "run-events.schema.json")) == (11, []), done.stdout + done.stderr
+    assert [each["path"] for each in events[-1]["unread"]] == ["photos/roots.jpg"]
+    assert (events[-1]["drive"], events[-1]["drive_state"]) == ("red", "open")
+    assert equal(machine.master / "photos", back / "photos", "--omit-dir-times") == ""
+    (machine.master / "shopping.txt").unlink()
+    done = unprivileged(machine, "restore", str(machine.master / "shopping.txt"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ((machine.master / "shopping.txt").read_bytes(), (machine.master / "shopping.txt").stat().st_uid) == (
+        b"bread\nmilk\n",
+        ALICE,
+    )
+    (snapshot,) = {each["name"] for each in json.loads(machine.flashback("snapshots", "--json").stdout)["snapshots"]}
+    done = unprivileged(machine, "restore", "documents:shopping.txt", "--snapshot", snapshot, "--to", str(back))
+    assert (done.returncode, (back / "shopping.txt").read_bytes()) == (0, b"bread\n"), done.stdout + done.stderr
+    assert machine.flashback("close", "red").returncode == 0
+
+
+def unprivileged(machine: Machine, *argv: str) -> subprocess.CompletedProcess[str]:
+    """The command as she types it herself."""
+    words = ("setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups", *COMMAND, *argv)
+    environment = {**machine.environment, "HOME": "/"}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+
+
 # --- is it good?
 
 

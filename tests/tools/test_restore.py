@@ -6,20 +6,28 @@ import mmap
 import os
 import shutil
 import stat
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from flashback.app import Unattended
 from flashback.core.command import Programs
-from flashback.core.errors import NoSpace, NotFinished, UsageError
-from flashback.core.events import Event, Step, StepBegun
+from flashback.core.context import Context, Paths
+from flashback.core.errors import DriveState, NoSpace, NotFinished, UsageError
+from flashback.core.events import Event, Finished, Remarked, Step, StepBegun
+from flashback.core.signals import StopSignals
 from flashback.drive import journal
+from flashback.drive.states import OnDrive
 from flashback.recover import destination
 from flashback.recover import in_place as over
 from flashback.recover.destination import PREFIX
 from flashback.recover.parts import Owner, Part, Planner
+from flashback.recover.service import RestoreRequest, restore_from
+from flashback.recover.source import Held
 from flashback.recover.wanted import Wanted, When, moment
 from flashback.recover.work import Done, Work
 from tests.conftest import run
@@ -66,7 +74,7 @@ class Rig:
         root = os.open(self.drive, os.O_RDONLY)
         try:
             with ExitStack() as opened:
-                planner = Planner(root, opened, when or When(), to, trusted, owner)
+                planner = Planner(OnDrive(root), opened, when or When(), to, trusted, owner)
                 parts = [self.part(planner, self.wanted(path)) for path in paths or (b"",)]
                 doing = Work(Programs(), self.tell, lambda: None, "uuid", self.home, owner)
                 doing.expect(parts)
@@ -228,7 +236,7 @@ def test_a_link_on_the_drive_is_not_followed_out_of_it(rig: Rig) -> None:
     (rig.copy / "door").symlink_to("/etc")
     root = os.open(rig.drive, os.O_RDONLY)
     with ExitStack() as opened:
-        assert Planner(root, opened, When(), rig.home, ()).find(rig.wanted("door/passwd")) is None
+        assert Planner(OnDrive(root), opened, When(), rig.home, ()).find(rig.wanted("door/passwd")) is None
     os.close(root)
 
 
@@ -275,7 +283,7 @@ def test_a_directory_of_another_user_with_the_name_of_ours_is_not_used(rig: Rig)
     (rig.copy / "file").write_bytes(b"1")
     root = os.open(rig.drive, os.O_RDONLY)
     with ExitStack() as opened:
-        key = rig.part(Planner(root, opened, When(), rig.home, ()), rig.wanted("file")).key("uuid")
+        key = rig.part(Planner(OnDrive(root), opened, When(), rig.home, ()), rig.wanted("file")).key("uuid")
     os.close(root)
     trap = rig.home / f"{PREFIX}{key}"
     trap.mkdir(mode=0o700)
@@ -371,7 +379,7 @@ def in_place(rig: Rig, *paths: str) -> tuple[list[tuple[str, bytes]], list[Done]
     root = os.open(rig.drive, os.O_RDONLY)
     try:
         with ExitStack() as opened:
-            planner = Planner(root, opened, When(), None, ())
+            planner = Planner(OnDrive(root), opened, When(), None, ())
             plans = []
             for path in paths or (b"",):
                 wanted = rig.wanted(path)
@@ -380,7 +388,7 @@ def in_place(rig: Rig, *paths: str) -> tuple[list[tuple[str, bytes]], list[Done]
                 plans.append(over.plan(planner, wanted, found[0], None))
             doing = Work(Programs(), rig.tell, lambda: None, "uuid", rig.home)
             done = [doing.restore(each.part, each.put) for each in plans]
-            return [(c.how.value, c.item.path) for each in plans for c in each.changes], done
+            return [(c.how.value, c.path) for each in plans for c in each.changes], done
     finally:
         os.close(root)
 
@@ -436,3 +444,89 @@ def test_a_link_on_the_way_is_not_followed_in_place(rig: Rig) -> None:
     assert (rig.master / "photos/1.jpg").read_bytes() == b"1"
     assert (rig.master / "photos.before-restore-20260103T000000Z").is_symlink()
     assert done.troubles == []
+
+
+# --- several drives, and what was left
+
+
+class Lying:
+    """A drive that lies open; see `recover.source.Source`."""
+
+    state, safe_to_remove = DriveState.CLOSED, True
+
+    def __init__(self, name: str, top: Path) -> None:
+        self.name, self.uuid, self.top = name, f"uuid of {name}", top
+
+    @contextmanager
+    def held(self) -> Iterator[Held]:
+        root = os.open(self.top, os.O_RDONLY)
+        try:
+            yield Held(OnDrive(root), lambda: None)
+        finally:
+            os.close(root)
+
+
+@pytest.fixture
+def context(programs: Programs, clock: Callable[[], datetime], tmp_path: Path) -> Context:
+    return Context(programs, StopSignals(), clock, lambda _event: None, Unattended(None), Paths(), "here")
+
+
+@pytest.fixture
+def two(make_btrfs: Callable[[str], Path], tmp_path: Path) -> tuple[Rig, Rig]:
+    homes = [tmp_path / "one", tmp_path / "two"]
+    for each in homes:
+        each.mkdir()
+    return Rig(make_btrfs("120M"), homes[0]), Rig(make_btrfs("120M"), homes[1])
+
+
+def restored_from(rigs: tuple[Rig, Rig], context: Context, *paths: str) -> tuple[int, Finished]:
+    told: list[Event] = []
+    request = RestoreRequest(tuple(rigs[0].wanted(path) for path in paths), to=rigs[0].home / "back")
+    context = replace(context, tell=told.append)
+    sources = [Lying(name, rig.drive) for name, rig in zip(("red", "green"), rigs, strict=True)]
+    code = restore_from(context, sources, [], request, elsewhere="plug in blue")
+    last = told[-1]
+    assert isinstance(last, Finished)
+    assert last.exit_code == code
+    return code, last
+
+
+def test_what_the_first_drive_does_not_hold_comes_from_the_second(two: tuple[Rig, Rig], context: Context) -> None:
+    (two[0].copy / "here").write_bytes(b"1")
+    (two[1].copy / "there").write_bytes(b"22")
+    code, last = restored_from(two, context, "here", "there")
+    assert (code, last.result, last.safe_to_remove) == (0, "complete", True)
+    assert [(each["path"], each["drive"]) for each in last.facts["restored"]] == [("here", "red"), ("there", "green")]
+    assert sorted(os.listdir(two[0].home / "back")) == ["here", "there"]
+
+
+def test_what_no_drive_holds_is_named_and_the_rest_is_restored(two: tuple[Rig, Rig], context: Context) -> None:
+    (two[1].copy / "there").write_bytes(b"22")
+    code, last = restored_from(two, context, "there", "nowhere")
+    assert (code, last.result, last.next_step) == (11, "incomplete", "plug in blue")
+    assert [each["path"] for each in last.facts["unread"]] == ["nowhere"]
+    assert os.listdir(two[0].home / "back") == ["there"]
+
+
+def test_what_waits_of_a_restore_that_was_broken_off_is_named_until_it_is_gone(
+    two: tuple[Rig, Rig], context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "other"):
+        (two[0].copy / name).write_bytes(b"1")
+
+    def broken(*_words: object) -> None:
+        raise NotFinished("the disk went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "_put", broken)
+        code, last = restored_from(two, context, "one")
+    (left,) = (two[0].home / "back").iterdir()
+    assert (code, str(left) in last.next_step) == (10, True)
+    told: list[Event] = []
+    request = RestoreRequest((two[0].wanted("other"),), to=two[0].home / "back")
+    noted = replace(context, tell=told.append)
+    assert restore_from(noted, [Lying("red", two[0].drive)], [], request, elsewhere="") == 0
+    (remark,) = [each.remark.detail for each in told if isinstance(each, Remarked)]
+    assert remark.startswith(f"{left} was left by a restore that was broken off")
+    restored_from(two, context, "one")
+    assert sorted(os.listdir(two[0].home / "back")) == ["one", "other"]
