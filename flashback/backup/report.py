@@ -24,7 +24,7 @@ from flashback.tools import btrfs
 class RunRequest:
     """What was asked for. `full` compares both sides whatever is known; `allowed` names guards to be passed over.
 
-    `unattended`: nobody asked for this run, a timer or a plug did.
+    `unattended`: nobody asked for this run, a timer or a plug did. `waits`: until other drives have had their turn.
     """
 
     scrub: bool = False
@@ -32,6 +32,7 @@ class RunRequest:
     dry_run: bool = False
     allowed: Collection[str] = ()
     unattended: bool = False
+    waits: bool = False
 
 
 @dataclass(slots=True)

@@ -23,7 +23,7 @@ from flashback.tell import explain
 def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candidate, request: RunRequest) -> int:
     """Run over the drive, tell it, and return the exit code. Only what nobody expected is raised."""
     begun = context.clock()
-    session = Session(context, candidate, compress=config.compress)
+    session = Session(context, candidate, compress=config.compress, waits=request.waits)
     run = Run(context, config, ledger, session, request)
     try:
         run.execute()

@@ -30,6 +30,8 @@ def as_json(config: Config) -> dict[str, Any]:
         "scrub_every": None if config.scrub_every is None else int(config.scrub_every.total_seconds()),
         "full_every": config.full_every,
         "on_plug": str(config.on_plug),
+        "min_battery": config.min_battery,
+        "power_off": config.power_off,
         "notify": {"desktop": config.notify.desktop},
         "compress": config.compress,
     }
@@ -56,6 +58,8 @@ def as_yaml(config: Config) -> str:
             f"scrub_every: {'never' if config.scrub_every is None else write_duration(config.scrub_every)}",
             f"full_every: {config.full_every}",
             f"on_plug: {config.on_plug}",
+            f"min_battery: {write_space(config.min_battery)}",
+            f"power_off: {'true' if config.power_off else 'false'}",
             "notify:",
             f"  desktop: {'true' if config.notify.desktop else 'false'}",
             f"compress: {config.compress}",

@@ -11,29 +11,64 @@ from pathlib import Path
 from flashback.core.errors import Locked
 
 
-@contextmanager
-def locked(path: Path, *, purpose: str) -> Iterator[None]:
-    """Hold the lock at `path` for the block. Raises `Locked` at once when a living process holds it.
+class Lock:
+    """The lock at `path`, which may be left for a while and taken again.
 
     The kernel drops an flock when its holder dies, so neither a crash nor a reboot leaves a stale lock, and a reused
     process number cannot be mistaken for the holder. What stands in the file (process number, boot, purpose) is for
     people. The file is opened without following links and stays behind, unlocked.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
+
+    def __init__(self, path: Path, *, purpose: str) -> None:
+        self._path = path
+        self._purpose = purpose
+        self._descriptor: int | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether it is ours now."""
+        return self._descriptor is not None
+
+    def take(self) -> None:
+        """Take it; nothing to do when it is ours. Raises `Locked` at once when a living process holds it."""
+        if self._descriptor is not None:
+            return
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 500, 0).decode("utf-8", "replace").partition("\n")[0] or "another process"
-            raise Locked(f"{holder} is at work", hint="wait until it has finished, then start again") from None
-        note = f"flashback {purpose} (process {os.getpid()}, boot {boot_id()})\n".encode()
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, note, 0)
-        yield
-        os.ftruncate(descriptor, 0)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 500, 0).decode("utf-8", "replace").partition("\n")[0]
+                what = f"{holder or 'another process'} is at work"
+                raise Locked(what, hint="wait until it has finished, then start again") from None
+            note = f"flashback {self._purpose} (process {os.getpid()}, boot {boot_id()})\n".encode()
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, note, 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+
+    def leave(self) -> None:
+        """Let others have it. May be called twice."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            try:
+                os.ftruncate(descriptor, 0)
+            finally:
+                os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, purpose: str) -> Iterator[Lock]:
+    """Hold the lock at `path` for the block. Raises `Locked` at once when a living process holds it."""
+    lock = Lock(path, purpose=purpose)
+    lock.take()
+    try:
+        yield lock
     finally:
-        os.close(descriptor)
+        lock.leave()
 
 
 def boot_id() -> str:

@@ -36,8 +36,10 @@ from flashback.drive import layout, marker
 from flashback.drive.gone import used_otherwise, wait_until_gone
 from flashback.drive.leftover import mounted_by, named, put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
+from flashback.drive.turn import Turn
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
+from flashback.tools.dbus import Inhibitor
 
 TRIES: Final = 3
 AS_COMMITTED: Final = ("rescue=nologreplay",)
@@ -85,9 +87,14 @@ def _explained(drive: OpenDrive) -> Iterator[None]:
 
 
 class Session:
-    """One use of one drive. `state` is always what was last seen to be true of it."""
+    """One use of one drive. `state` is always what was last seen to be true of it.
 
-    def __init__(self, context: Context, candidate: Candidate, *, compress: str = "zstd:3") -> None:
+    `waits`: others at work are waited for, with the question put first; else `held` raises `Locked`.
+    """
+
+    def __init__(
+        self, context: Context, candidate: Candidate, *, compress: str = "zstd:3", waits: bool = False
+    ) -> None:
         self.context = context
         self.mount_options = () if compress == "no" else (f"compress={compress}",)
         self.candidate = candidate
@@ -98,6 +105,8 @@ class Session:
         self._presence = block.Presence("", 0)
         self._unflushed = False
         self._shared = False
+        self._awake = Inhibitor()
+        self._turn = Turn(context, candidate, waits=waits, look=self._refuse_open_elsewhere)
 
     @contextmanager
     def held(self, *, purpose: str, read_only: bool = False, unwanted_too: bool = False) -> Iterator[OpenDrive]:
@@ -109,8 +118,9 @@ class Session:
         name = self.candidate.known.name
         try:
             with (
-                locked(self.context.paths.locks / "run.lock", purpose=f"{purpose} {name}"),
+                self._turn.taken(f"{purpose} {name}"),
                 locked(self.context.paths.locks / f"{self.candidate.known.uuid}.lock", purpose=f"{purpose} {name}"),
+                Inhibitor() as self._awake,
             ):
                 refuse_unwanted(self.candidate.known, allowed=unwanted_too)
                 with ResourceStack(self.context.signals) as stack:
@@ -146,8 +156,9 @@ class Session:
         options = AS_COMMITTED if read_only else self.mount_options
 
         self.state = DriveState.UNKNOWN
-        stack.intend(f"the LUKS mapping {mapping}", lambda: cryptsetup.close(context.run, mapping))
+        stack.intend(f"the LUKS mapping {mapping}", lambda: self._close_mapping(mapping))
         self.unlock(mapping, read_only=read_only)
+        self._awake.take(f"{known.name} is open")
         stack.take(
             f"the mount at {target}",
             lambda: mount.mount(
@@ -192,6 +203,9 @@ class Session:
         """Open the mapping with what is known, else by asking. Raises as `cryptsetup.open_with`."""
         context, volume = self.context, self.candidate.volume
         known = context.person.known_passphrase
+        leaves = known is None and self._turn.can_be_left()
+        if not leaves:
+            self._turn.wait(self._presence)
         if known is not None:
             cryptsetup.open_with(context.run, volume.path, mapping, secret=known, read_only=read_only)
             return
@@ -200,8 +214,12 @@ class Session:
 
             def answer(question: str, attempt: int = attempt) -> Secret | None:
                 nonlocal gave_up
+                if leaves:
+                    self._turn.leave()
                 given = context.person.passphrase(question, attempt)
                 gave_up = given is None
+                if given is not None:
+                    self._turn.wait(self._presence, given)
                 return given
 
             try:
@@ -219,6 +237,11 @@ class Session:
                 context.tell(Note("That passphrase opens no key slot; try again."))
             else:
                 return
+
+    def _close_mapping(self, mapping: str) -> None:
+        """While it is not our turn we have opened nothing, and what is called so is another's."""
+        if self._turn.mine:
+            cryptsetup.close(self.context.run, mapping)
 
     def _close(self, stack: ResourceStack) -> None:
         """Put everything away and look that it is gone: only after this may anybody say "safe to remove"."""

@@ -41,6 +41,12 @@ class Inhibitor:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
+
 
 def _inhibit(what: str, who: str, why: str) -> int:
     """The descriptor that holds the lock (org.freedesktop.login1(5)). Raises `Missing`."""

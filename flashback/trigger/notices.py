@@ -56,7 +56,9 @@ def _finished(last: Finished, drive: str) -> Notice:
         body = "; ".join(shown(str(each)) for each in error.get("held", ()))
         return Notice("danger", f"{drive}: still open, DO NOT UNPLUG", _short(f"{body}. {_next(last)}"))
     if last.exit_code == Exit.DONE:
-        return Notice("done", f"{drive}: {_removal(last)}", _short(f"{_done(last)} {_remarks(last)}"))
+        off = "It is switched off." if last.facts.get("powered_off") else ""
+        body = " ".join(each for each in (_done(last), off, _remarks(last)) if each)
+        return Notice("done", f"{drive}: {_removal(last)}", _short(body))
     if last.exit_code == Exit.UNREAD:
         unread = number(len(last.facts.get("unread", ())), "file")
         body = f"The backup is finished, but {unread} could not be read. {_removal(last).capitalize()}."

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+import contextlib
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -11,9 +11,8 @@ from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.values import Config
 from flashback.core.context import Context, NobodyDecides
-from flashback.core.errors import DriveError, DriveState, Exit, Locked
-from flashback.core.events import Event, Finished, Tell
-from flashback.core.locks import boot_id, locked
+from flashback.core.errors import Exit
+from flashback.core.locks import boot_id
 from flashback.core.secret import Secret
 from flashback.core.text import age, shown
 from flashback.drive import source
@@ -22,17 +21,14 @@ from flashback.rotation.ledger import Ledger
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.values import KnownDrive, RunRecord, Standing
 from flashback.tools import block
-from flashback.tools.dbus import Inhibitor
 from flashback.trigger.asking import Consent
 from flashback.trigger.decide import Act, Decision, Seen, decide
+from flashback.trigger.ending import Ending
 from flashback.trigger.logged import NOTICE, WARNING, JournalTeller
 
 LABEL: Final = "flashback-"
 LATER: Final = timedelta(hours=1)
 """How long "Later" is."""
-_TICK: Final = 0.5
-_SIGNALS: Final = 128
-"""Exit codes above it name a signal."""
 
 
 class Asker(Protocol):
@@ -63,31 +59,27 @@ class Asker(Protocol):
 
 @dataclass(slots=True)
 class _Person(NobodyDecides):
-    """What the run asks; the machine is kept awake from the answer on. A hold is decided at a terminal, not here."""
+    """What the run asks. A hold is decided at a terminal, not here."""
 
     asker: Asker
-    inhibitor: Inhibitor
-    name: str
     known: Secret | None = None
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:
         """See `Person`."""
-        given = self.asker.passphrase(question, attempt)
-        if given is not None:
-            self.inhibitor.take(f"{self.name} is being backed up to")
-        return given
+        return self.asker.passphrase(question, attempt)
 
     @property
     def known_passphrase(self) -> Secret | None:
         """See `Person`."""
-        if self.known is not None:
-            self.inhibitor.take(f"{self.name} is being backed up to")
         return self.known
 
 
 @dataclass(slots=True)
 class Plug:
-    """The work for one plugging in. `context.tell` reaches the journal and whoever watches."""
+    """The work for one plugging in. `context.tell` reaches the journal and whoever watches.
+
+    `last` is closed by whoever made it when nothing more is to be done: see `Ending`.
+    """
 
     context: Context
     config: Config
@@ -95,6 +87,7 @@ class Plug:
     asker: Asker
     log: JournalTeller
     credentials: str = ""
+    last: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def execute(self, uuid: str) -> int:
         """See, decide, ask, back up. Returns the exit code. Raises what nobody expected, and `DriveError` for twins."""
@@ -158,8 +151,10 @@ class Plug:
             if consent is Consent.NOW:
                 outcome = PlugOutcome.UNPLUGGED
                 presence = block.presence(candidate.volume.path)
-                code = self._run(candidate, unattended=decision.act is Act.RUN)
-                outcome = self._answer() if block.still_there(presence) else PlugOutcome.UNPLUGGED
+                ending = Ending(self.context, candidate, self.log, self.config.power_off, self.last)
+                code = self._run(candidate, ending, unattended=decision.act is Act.RUN)
+                there = ending.is_off or block.still_there(presence)
+                outcome = self._answer() if there else PlugOutcome.UNPLUGGED
         finally:
             until = seen.now + LATER if outcome is PlugOutcome.LATER else None
             agents = seen.agents or self.asker.agents
@@ -183,49 +178,12 @@ class Plug:
             fields = {"FLASHBACK_EVENT": "answer", "FLASHBACK_ANSWER": outcome.value}
             self.log.entry(f"{drive.name}: {words[outcome]}", priority=NOTICE, **fields)
 
-    def _run(self, candidate: Candidate, *, unattended: bool) -> int:
-        inhibitor = Inhibitor()
-        try:
-            found = source.parse(candidate.known.passphrase)
-            known = source.passphrase_from(found, self.context.run, credentials=self.credentials)
-            person = _Person(self.asker, inhibitor, candidate.known.name, known)
-            self._wait_for_others(candidate)
-            context = self.context.with_person(person).telling(unplugged_said(self.context.tell, candidate.known))
-            return back_up(context, self.config, self.ledger, candidate, RunRequest(unattended=unattended))
-        finally:
-            inhibitor.release()
-
-    def _wait_for_others(self, candidate: Candidate) -> None:
-        """Until no other run is at work: two drives plugged in together are backed up to one after the other."""
-        told = False
-        while True:
-            try:
-                with locked(self.context.paths.locks / "run.lock", purpose=f"wait for {candidate.known.name}"):
-                    return
-            except Locked as busy:
-                if not told:
-                    self.log.entry(f"{candidate.known.name} waits: {busy.what}", FLASHBACK_EVENT="waiting")
-                    told = True
-            if not block.still_there(block.presence(candidate.volume.path)):
-                raise DriveError(f"{candidate.known.name} was unplugged before it was its turn")
-            time.sleep(_TICK)
-
-
-def unplugged_said(tell: Tell, drive: KnownDrive) -> Tell:
-    """`tell`, but the end of a run whose drive was pulled says so: the signal by which we learn it is not the cause."""
-
-    def told(event: Event) -> None:
-        if isinstance(event, Finished) and event.drive_state is DriveState.GONE and event.exit_code > _SIGNALS:
-            following = f"plug {drive.name} in again; it carries on by itself."
-            error = {
-                **(event.error or {}),
-                "what": f"{drive.name} was unplugged before it was finished",
-                "next": following,
-            }
-            event = replace(event, error=error, next_step=following)
-        tell(event)
-
-    return told
+    def _run(self, candidate: Candidate, ending: Ending, *, unattended: bool) -> int:
+        found = source.parse(candidate.known.passphrase)
+        known = source.passphrase_from(found, self.context.run, credentials=self.credentials)
+        context = self.context.with_person(_Person(self.asker, known)).telling(ending)
+        request = RunRequest(unattended=unattended, waits=True)
+        return back_up(context, self.config, self.ledger, candidate, request)
 
 
 def _outcome(consent: Consent) -> PlugOutcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable
 from typing import Final
@@ -36,7 +37,25 @@ def serve(
     if UUID.fullmatch(uuid) is None:
         raise UsageError(f"{shown(uuid)} is not the UUID of a LUKS volume")
     log = JournalTeller(Journal(), {"FLASHBACK_UUID": uuid})
-    context = context_for(log)
+    code: int | None = None
+    try:
+        with contextlib.ExitStack() as last:
+            code = _serve(context_for(log), config, ledger, uuid, log, credentials, last)
+    except Interrupted:
+        if code is None:
+            raise
+    return int(code or 0)
+
+
+def _serve(
+    context: Context,
+    config: Callable[[], Config],
+    ledger: Callable[[], Ledger],
+    uuid: str,
+    log: JournalTeller,
+    credentials: str,
+    last: contextlib.ExitStack,
+) -> int:
     with ledger() as memory:
         drive = memory.drive(uuid)
         name = drive.name if drive else uuid
@@ -46,7 +65,7 @@ def serve(
             settings = config()
             if not settings.notify.desktop:
                 links.people = frozenset
-            work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials)
+            work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials, last)
             return work.execute(uuid)
         except Interrupted:
             log.entry(f"{name}: unplugged or stopped before anything was done; it was not opened", priority=NOTICE)

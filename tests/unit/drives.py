@@ -19,6 +19,7 @@ from flashback.drive import gone, marker, session
 from flashback.drive.recognise import Candidate
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
+from flashback.tools.dbus import Inhibitor
 
 UUID = "11111111-2222-4333-8444-555555555555"
 OTHER = "99999999-8888-4777-8666-555555555555"
@@ -89,6 +90,8 @@ class FakeKernel:
         self.shared = False
         self.says_uuid = UUID
         self.deferred: set[str] = set()
+        self.awake: list[str] = []
+        self.tokens = {"0": {"type": "flashback", "keyslots": []}}
         self.flushed: list[str] = []
         self.steps: list[str] = []
         self.read_only: list[bool] = []
@@ -118,6 +121,11 @@ class FakeKernel:
             self.mappings[mapping] = True
 
         self.step("open", deed)
+
+    def tried(self, secret: Secret) -> int:
+        if secret != PASSPHRASE:
+            raise PassphraseRefused("it was not opened by this passphrase")
+        return 0
 
     def close(self, mapping: str) -> None:
         def deed() -> None:
@@ -177,6 +185,8 @@ class FakeKernel:
 
         tool(cryptsetup, "header_digest", lambda *_: self.step("digest", lambda: self.digest))
         tool(cryptsetup, "mappings_of", self.mappings_of)
+        tool(cryptsetup, "metadata", lambda *_: {"tokens": self.tokens})
+        tool(cryptsetup, "opened_slot", lambda _run, _device, *, secret: self.tried(secret))
         tool(cryptsetup, "is_open", lambda name: name in self.mappings)
         tool(cryptsetup, "close", lambda _run, name: self.close(name))
         tool(cryptsetup, "close_deferred", lambda _run, name: self.step("defer", lambda: self.deferred.add(name)))
@@ -203,6 +213,8 @@ class FakeKernel:
         tool(btrfs, "filesystem_uuid", lambda _fd: self.step("fsid", lambda: "f" * 36))
         tool(btrfs, "error_counts", lambda _fsid: self.step("errors", dict))
         tool(session, "device_number", lambda _mapping: "254:0")
+        tool(Inhibitor, "take", lambda _inhibitor, why: self.step("awake", lambda: self.awake.append(why)))
+        tool(Inhibitor, "release", lambda _inhibitor: self.awake and self.step("asleep", self.awake.clear))
         patch.setattr(gone, "GONE_WITHIN", -1.0)
         patch.setattr(gone, "LET_GO_WITHIN", -1.0)
 

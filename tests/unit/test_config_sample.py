@@ -173,6 +173,8 @@ CONFIGS = st.builds(
     scrub_every=st.none() | DURATIONS,
     full_every=COUNTS,
     on_plug=st.sampled_from(OnPlug),
+    min_battery=st.floats(min_value=0, max_value=0.99),
+    power_off=st.booleans(),
     notify=st.builds(Notify, st.booleans()),
     compress=st.sampled_from(["no", "zstd:1", "zstd:15"]),
 )  # fmt: skip
@@ -222,6 +224,8 @@ def test_what_is_shown_as_json_has_every_setting_in_plain_units(tmp_path: Path) 
         "scrub_every": 2592000,
         "full_every": 10,
         "on_plug": "ask",
+        "min_battery": 0.3,
+        "power_off": True,
         "notify": {"desktop": True},
         "compress": "zstd:3",
     }

@@ -31,7 +31,7 @@ def world(tmp_path, monkeypatch):
     class FakeSession:
         state, safe_to_remove = DriveState.CLOSED, True
 
-        def __init__(self, _context: object, candidate: Candidate, *, compress: str) -> None:
+        def __init__(self, _context: object, candidate: Candidate, *, compress: str, waits: bool) -> None:
             self.candidate = candidate
 
     def finished(*_given: object, **_more: object) -> Finished:

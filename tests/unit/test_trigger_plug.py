@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,19 +12,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from flashback.config.values import Config, OnPlug
-from flashback.core.errors import ConfigError, DriveError, DriveState, Exit, UsageError
+from flashback.core.errors import ConfigError, DriveError, DriveState, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
-from flashback.core.locks import locked
 from flashback.core.signals import Interrupted
+from flashback.drive.recognise import Candidate
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.values import RunRecord, RunResult, Standing
 from flashback.tools import block
 from flashback.tools.journald import Journal
-from flashback.trigger import plug, serve
+from flashback.trigger import ending, plug, serve
 from flashback.trigger.asking import Consent
+from flashback.trigger.ending import Ending
 from flashback.trigger.logged import JournalTeller
-from flashback.trigger.plug import Plug, last_backup, unplugged_said
+from flashback.trigger.plug import Plug, last_backup
 from tests.unit.drives import PASSPHRASE, RED, UUID, VOLUME, a_context
 
 
@@ -68,17 +71,29 @@ class World:
         monkeypatch.setattr(block, "presence", lambda _path: block.Presence("8:1", 7))
         monkeypatch.setattr(block, "still_there", lambda _presence: self.there)
         monkeypatch.setattr(plug, "back_up", self._back_up)
-        monkeypatch.setattr(plug.Inhibitor, "take", lambda _self, _why: "")
+        monkeypatch.setattr(ending, "switch_off", self._switch_off)
+        self.off = 0
+        self.switched_off = lambda: None
 
     def _back_up(self, context, *_given):
         self.ran += 1
         self.tell, self.person = context.tell, context.person
         return self.deed()
 
-    def plug(self, uuid: str = UUID, **config) -> int:
+    def _switch_off(self, _disk: str) -> str:
+        self.off += 1
+        self.switched_off()
+        return ""
+
+    def ending(self, told: list, *, power_off: bool = True) -> Ending:
+        context = self.context.telling(told.append)
+        return Ending(context, Candidate(RED, VOLUME), JournalTeller(self.log, {}), power_off, contextlib.ExitStack())
+
+    def plug(self, uuid: str = UUID, last=None, **config) -> int:
         settings = Config(self.context.paths.config, (), **config)
         teller = JournalTeller(self.log, {"FLASHBACK_UUID": uuid})
-        return Plug(self.context, settings, self.ledger, self.asker, teller).execute(uuid)
+        last = last or contextlib.ExitStack()
+        return Plug(self.context, settings, self.ledger, self.asker, teller, last=last).execute(uuid)
 
     @property
     def outcome(self) -> PlugOutcome | None:
@@ -228,24 +243,6 @@ def test_a_passphrase_that_nobody_typed_counts_as_not_backed_up(world, flag, out
     assert world.outcome is outcome
 
 
-def test_a_second_drive_waits_until_the_first_is_done(world, monkeypatch) -> None:
-    held = locked(world.context.paths.locks / "run.lock", purpose="run blue")
-    held.__enter__()
-    monkeypatch.setattr(plug.time, "sleep", lambda _seconds: held.__exit__(None, None, None))
-    world.plug()
-    assert world.ran == 1
-    assert any("red waits" in entry["MESSAGE"] for entry in world.log.entries)
-
-
-def test_a_waiting_drive_that_is_pulled_stops_waiting(world) -> None:
-    world.there = False
-    with (
-        locked(world.context.paths.locks / "run.lock", purpose="run blue"),
-        pytest.raises(DriveError, match="unplugged"),
-    ):
-        world.plug()
-
-
 def test_the_question_says_how_old_the_last_run_is() -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
     run = RunRecord(UUID, 1, "r", "here", now - timedelta(days=3), now - timedelta(days=3), RunResult.COMPLETE)
@@ -253,14 +250,79 @@ def test_the_question_says_how_old_the_last_run_is() -> None:
     assert last_backup(None, now) == "No backup was finished on it yet."
 
 
-def test_a_pulled_drive_is_told_as_that_and_not_as_a_signal() -> None:
+def test_a_pulled_drive_is_told_as_that_and_not_as_a_signal(world) -> None:
     told: list = []
-    tell = unplugged_said(told.append, RED)
-    tell(Finished("failed", 143, "red", DriveState.GONE, safe_to_remove=False, error={"what": "Stopped by SIGTERM"}))
-    tell(Finished("failed", 143, "red", DriveState.CLOSED, safe_to_remove=True, error={"what": "Stopped by SIGTERM"}))
+    ending = world.ending(told)
+    ending(Finished("failed", 143, "red", DriveState.GONE, safe_to_remove=False, error={"what": "Stopped by SIGTERM"}))
+    ending(Finished("failed", 143, "red", DriveState.CLOSED, safe_to_remove=True, error={"what": "Stopped by SIGTERM"}))
     assert "unplugged" in told[0].error["what"]
     assert "carries on" in told[0].next_step
     assert told[1].error["what"] == "Stopped by SIGTERM"
+
+
+# --- switching the device off
+
+
+def complete(code=Exit.DONE, *, safe: bool = True, state=DriveState.CLOSED) -> Finished:
+    return Finished("complete", code, "red", state, safe_to_remove=safe)
+
+
+def test_the_device_is_switched_off_before_anybody_is_told_that_it_is_safe(world) -> None:
+    told: list = []
+    world.switched_off = lambda: told.append("off")
+    world.ending(told)(complete())
+    assert told[0] == "off"
+    assert told[1].facts["powered_off"] is True
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        complete(safe=False),
+        complete(Exit.STILL_HELD, safe=False, state=DriveState.STILL_HELD),
+        complete(Exit.PASSPHRASE, state=DriveState.NOT_OPENED),
+        complete(Exit.HELD_BY_GUARD),
+        complete(Exit.NOT_FINISHED),
+        complete(Exit.DAMAGE),
+        StepDone(Step.CLOSE, 1.0),
+    ],
+)
+def test_a_device_that_is_not_proven_closed_or_is_needed_next_stays_on(world, event) -> None:
+    told: list = []
+    world.ending(told)(event)
+    assert (told, world.off) == ([event], 0)
+
+
+def test_a_device_stays_on_where_the_configuration_says_so(world) -> None:
+    told: list = []
+    world.ending(told, power_off=False)(complete())
+    assert (told, world.off) == ([complete()], 0)
+
+
+def test_a_device_that_cannot_be_switched_off_is_told_in_the_journal_and_is_safe_nevertheless(world) -> None:
+    def fails() -> None:
+        raise FlashbackError("the kernel did not take it off the bus")
+
+    told: list = []
+    world.switched_off = fails
+    world.ending(told)(complete())
+    assert (told[0].safe_to_remove, told[0].facts["powered_off"]) == (True, False)
+    assert [entry["PRIORITY"] for entry in world.log.entries] == [4]
+
+
+def test_the_unit_of_a_device_that_was_switched_off_is_not_taken_for_pulled(world) -> None:
+    def deed() -> int:
+        world.tell(complete())
+        return Exit.DONE
+
+    def off() -> None:
+        world.there = False
+        signal.raise_signal(signal.SIGTERM)  # systemd stops the unit of a device that is gone
+
+    world.deed, world.switched_off = deed, off
+    with world.context.signals, pytest.raises(Interrupted), contextlib.ExitStack() as last:
+        assert world.plug(last=last) == Exit.DONE
+        assert world.outcome is PlugOutcome.ANSWERED
 
 
 # --- the ledger and the journal
