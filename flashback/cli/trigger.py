@@ -157,6 +157,7 @@ def reminded(verbose: front.Verbose = False, config: front.Config = None, state:
         from flashback.app import needs_root
         from flashback.tools.journald import Journal
         from flashback.tools.loginctl import people_here
+        from flashback.trigger.again import ask_again
         from flashback.trigger.links import Links
         from flashback.trigger.remind import remind
 
@@ -164,6 +165,7 @@ def reminded(verbose: front.Verbose = False, config: front.Config = None, state:
         settings = app.config() if app.paths.config.exists() else None
         with app.ledger() as ledger:
             context = app.context(lambda _event: None)
+            ask_again(context.run, ledger, context.clock())
             links = Links(lambda: people_here(context.run), {"uuid": "", "drive": ""})
             return remind(context, settings, ledger, links, Journal())
 

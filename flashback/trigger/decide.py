@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -10,15 +10,17 @@ from typing import Final
 from flashback.config.values import OnPlug
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.values import KnownDrive, RunRecord, RunResult, Standing
+from flashback.tools.power_supply import Power
 
 FRESH: Final = timedelta(minutes=15)
 """A drive that was backed up within this time is not asked about: it was put back, or the machine was started anew."""
 
 
 class Act(StrEnum):
-    """`offer` and `warn` tell a person something; nothing is opened. `leave` is only logged."""
+    """`offer` and `warn` tell a person something; nothing is opened. `leave` is only logged. `later`: put off."""
 
     ASK = "ask"
+    LATER = "later"
     RUN = "run"
     LEAVE = "leave"
     OFFER = "offer"
@@ -29,7 +31,8 @@ class Act(StrEnum):
 class Seen:
     """`drive` is `None` where this machine does not know it. `insertion` names this plugging in, `agents` says whether
     somebody's session can be asked, `last_run` is the newest of this drive, `last_plug` the newest question about it.
-    `quiet_for` is the configuration's `min_interval` between runs that nobody asked for.
+    `quiet_for` is the configuration's `min_interval` between runs that nobody asked for, `min_battery` what a battery
+    in use must hold.
     """
 
     drive: KnownDrive | None
@@ -40,6 +43,8 @@ class Seen:
     agents: bool = False
     last_run: RunRecord | None = None
     last_plug: PlugRecord | None = None
+    power: Power = field(default_factory=Power)
+    min_battery: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,18 @@ def decide(seen: Seen) -> Decision:
         return fresh
     if (said := _said_already(seen)) is not None:
         return said
-    return Decision(Act.RUN, "on_plug is always") if wish is OnPlug.ALWAYS else Decision(Act.ASK, "on_plug is ask")
+    if wish is OnPlug.ASK:
+        return Decision(Act.ASK, "on_plug is ask")
+    if low := low_battery(seen.power, seen.min_battery):
+        return Decision(Act.ASK if seen.agents else Act.LATER, low)
+    return Decision(Act.RUN, "on_plug is always")
+
+
+def low_battery(power: Power, least: float) -> str:
+    """Words on a battery that holds less than `least` and is all that the machine runs on; empty where all is well."""
+    if not power.on_battery or power.charge is None or power.charge >= least:
+        return ""
+    return f"the battery holds {power.charge:.0%}"
 
 
 def _fresh(seen: Seen, within: timedelta) -> Decision | None:

@@ -21,8 +21,9 @@ from flashback.rotation.ledger import Ledger
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.values import KnownDrive, RunRecord, Standing
 from flashback.tools import block
+from flashback.tools.power_supply import power
 from flashback.trigger.asking import Consent
-from flashback.trigger.decide import Act, Decision, Seen, decide
+from flashback.trigger.decide import Act, Decision, Seen, decide, low_battery
 from flashback.trigger.ending import Ending
 from flashback.trigger.logged import NOTICE, WARNING, JournalTeller
 
@@ -107,6 +108,8 @@ class Plug:
         )
         if drive is None or decision.act in {Act.OFFER, Act.WARN}:
             self._tell_about(drive, volume)
+        elif decision.act is Act.LATER:
+            self._put_off(drive, seen, decision)
         elif decision.act is not Act.LEAVE:
             return self._ask_and_run(Candidate(drive, volume), seen, decision)
         return Exit.DONE
@@ -122,6 +125,8 @@ class Plug:
             agents=self.asker.agents,
             last_run=runs[0] if runs else None,
             last_plug=self.ledger.last_plug(drive.uuid) if drive else None,
+            power=power(),
+            min_battery=self.config.min_battery,
         )
 
     def _tell_about(self, drive: KnownDrive | None, volume: block.LuksVolume) -> None:
@@ -137,6 +142,12 @@ class Plug:
         self.log.entry(f"{summary}. {body}", priority=WARNING, FLASHBACK_EVENT="told")
         self.asker.notice("warning" if drive else "offer", summary, body)
 
+    def _put_off(self, drive: KnownDrive, seen: Seen, decision: Decision) -> None:
+        """Nobody is here to say otherwise; the reminders' timer starts the unit anew."""
+        until = seen.now + LATER
+        self.ledger.record_plug(PlugRecord(drive.uuid, seen.now, seen.insertion, PlugOutcome.LATER, until))
+        self.log.entry(f"{drive.name} is put off for an hour: {decision.why}", priority=NOTICE, FLASHBACK_EVENT="later")
+
     def _ask_and_run(self, candidate: Candidate, seen: Seen, decision: Decision) -> int:
         drive = candidate.known
         record = PlugRecord(drive.uuid, seen.now, seen.insertion, PlugOutcome.ASKED, agents=seen.agents)
@@ -144,9 +155,7 @@ class Plug:
         outcome = PlugOutcome.UNPLUGGED
         code: int = Exit.DONE
         try:
-            consent = (
-                self.asker.consent(last_backup(seen.last_run, seen.now)) if decision.act is Act.ASK else Consent.NOW
-            )
+            consent = self.asker.consent(question(seen)) if decision.act is Act.ASK else Consent.NOW
             outcome = _outcome(consent)
             if consent is Consent.NOW:
                 outcome = PlugOutcome.UNPLUGGED
@@ -193,6 +202,13 @@ def _outcome(consent: Consent) -> PlugOutcome:
         Consent.NO: PlugOutcome.DECLINED,
         Consent.NOBODY: PlugOutcome.UNANSWERED,
     }[consent]
+
+
+def question(seen: Seen) -> str:
+    """What is said beside the question: what speaks for an answer."""
+    low = low_battery(seen.power, seen.min_battery)
+    last = last_backup(seen.last_run, seen.now)
+    return f"{low[0].upper()}{low[1:]} and nothing charges it. {last}" if low else last
 
 
 def last_backup(run: RunRecord | None, now: datetime) -> str:

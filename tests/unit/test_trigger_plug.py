@@ -21,6 +21,7 @@ from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.values import RunRecord, RunResult, Standing
 from flashback.tools import block
 from flashback.tools.journald import Journal
+from flashback.tools.power_supply import Power
 from flashback.trigger import ending, plug, serve
 from flashback.trigger.asking import Consent
 from flashback.trigger.ending import Ending
@@ -72,6 +73,7 @@ class World:
         monkeypatch.setattr(block, "still_there", lambda _presence: self.there)
         monkeypatch.setattr(plug, "back_up", self._back_up)
         monkeypatch.setattr(ending, "switch_off", self._switch_off)
+        monkeypatch.setattr(plug, "power", Power)
         self.off = 0
         self.switched_off = lambda: None
 
@@ -146,6 +148,14 @@ def test_whoever_said_no_is_not_asked_again_before_the_next_plug(world) -> None:
 def test_always_asks_for_no_consent(world) -> None:
     world.plug(on_plug=OnPlug.ALWAYS)
     assert (world.ran, world.asker.asked) == (1, [])
+
+
+def test_an_unattended_run_on_a_low_battery_is_put_off_for_an_hour_where_nobody_sits(world, monkeypatch) -> None:
+    monkeypatch.setattr(plug, "power", lambda: Power(on_battery=True, charge=0.1))
+    assert world.plug(on_plug=OnPlug.ALWAYS) == Exit.DONE
+    assert (world.ran, world.outcome) == (0, PlugOutcome.LATER)
+    assert world.ledger.last_plug(UUID).until == world.context.clock() + timedelta(hours=1)
+    assert "10%" in world.log.entries[-1]["MESSAGE"]
 
 
 def test_a_passphrase_from_the_drives_own_source_is_given_without_asking(world, tmp_path) -> None:
