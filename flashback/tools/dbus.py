@@ -91,8 +91,8 @@ def _ask(bus: Any, message: Any, other: Callable[[Any], None] = _nothing) -> tup
         raise Missing(f"no answer from the bus: {problem}") from problem
 
 
-_BY_A_PERSON: Final = 2
-"""The reason for which a notice was closed (the specification, "NotificationClosed")."""
+_CLOSED: Final = {1: "expired", 2: "dismissed"}
+"""The reason for which a notice was closed (the specification, "NotificationClosed"); the others are nobody's doing."""
 _NOTICES: Final = "org.freedesktop.Notifications"
 
 
@@ -148,7 +148,7 @@ class Notices:
         self._call("CloseNotification", "u", number)
 
     def wait(self, seconds: float) -> tuple[int, str] | None:
-        """The next thing that happened to a notice: its number with the action's key, `dismissed`, or nothing."""
+        """The next thing that happened to a notice: its number with the action's key, `dismissed` or `expired`."""
         if not self._happened:
             try:
                 self._heard(self._bus.receive(timeout=seconds))
@@ -167,7 +167,7 @@ class Notices:
             case "ActionInvoked", (int(number), str(key)):
                 self._happened.append((number, key))
             case "NotificationClosed", (int(number), int(reason)):
-                self._happened.append((number, "dismissed" if reason == _BY_A_PERSON else ""))
+                self._happened.append((number, _CLOSED.get(reason, "")))
 
     def close(self) -> None:
         """Hang up."""

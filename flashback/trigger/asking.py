@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from flashback.core.command import ProgramMissing, Runner
 from flashback.core.secret import Secret
 from flashback.core.text import shown
 from flashback.tools import ask_password
-from flashback.trigger.links import Links
+from flashback.trigger.links import Link, Links
 
 WITHIN: Final = 15 * 60
 """Seconds for which a question stands."""
@@ -113,6 +113,8 @@ class Everywhere:
     declined: bool = False
     _number: int = 0
     _answer: Secret | None = None
+    _unseen: list[Link] = field(default_factory=list)
+    """Where the desktop has taken the question off the screen by itself."""
 
     @property
     def agents(self) -> bool:
@@ -123,6 +125,7 @@ class Everywhere:
     def consent(self, said: str) -> Consent:
         """See `Asker`. On the console the passphrase is the consent."""
         words = {"do": "ask", "id": self._next(), "said": said}
+        self._unseen.clear()
         self._put(words)
         deadline = time.monotonic() + self.seconds
         while self.links.able:
@@ -130,7 +133,8 @@ class Everywhere:
                 if answer.get("answer") in _CONSENTS:
                     self.links.say(do="withdraw", id=words["id"])
                     return Consent(answer["answer"])
-            if time.monotonic() > deadline:
+            expired = bool(self.links.able) and all(link in self._unseen for link in self.links.able)
+            if expired or time.monotonic() > deadline:
                 self.links.say(do="withdraw", id=words["id"])
                 return Consent.NOBODY
             time.sleep(_POLL)
@@ -167,7 +171,10 @@ class Everywhere:
         for answer in self._answers(words):
             given = answer.get("passphrase", _MISSING)
             if given is None or isinstance(given, str):
-                self._answer = None if given is None else Secret(given.encode("utf-8", "surrogateescape"))
+                try:
+                    self._answer = None if given is None else Secret(given.encode("utf-8", "surrogateescape"))
+                except UnicodeEncodeError:  # no bytes are written so: nothing that a dialog gave
+                    continue
                 raise _Answered
 
     def _put(self, words: dict[str, Any]) -> None:
@@ -184,6 +191,8 @@ class Everywhere:
                 continue
             if said.get("answer") == "unable":
                 link.able = False
+            elif said.get("answer") == "expired":
+                self._unseen.append(link)
             else:
                 answers.append(said)
         return answers

@@ -138,6 +138,8 @@ class Talk:
             self._answer(happened[1])
         elif self._question is not None and happened[1] == "dismissed":
             self._answer("no")
+        elif self._question is not None and happened[1] == "expired":  # nobody can click on it any more
+            self._answer("expired")
 
     def _answer(self, answer: str) -> None:
         self.wire.say(id=self._question, answer=answer)

@@ -69,7 +69,7 @@ class Wire:
         for line in lines:
             try:
                 words = json.loads(line)
-            except ValueError as problem:
+            except (ValueError, RecursionError) as problem:
                 raise Gone from problem
             if not isinstance(words, dict):
                 raise Gone

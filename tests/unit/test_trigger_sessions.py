@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -154,6 +155,21 @@ def test_a_click_is_the_answer(world, click, consent) -> None:
     assert world.asker.consent("The last run ended 3 days ago.") is consent
 
 
+def test_a_question_that_the_desktop_took_off_the_screen_is_one_that_nobody_answered(world) -> None:
+    session = world.session(Desktop("expired"))
+    assert world.asker.consent("") is Consent.NOBODY
+    world.links.hang_up()
+    session.ended()
+    assert len(session.desktop.shown) == 1
+
+
+def test_who_comes_after_the_question_has_expired_elsewhere_is_asked_anew(world) -> None:
+    session = world.session(Desktop("expired", "now"))
+    assert world.asker.consent("") is Consent.NOBODY
+    assert world.asker.consent("") is Consent.NOW
+    assert len(session.desktop.shown) == 2
+
+
 def test_the_question_names_the_drive_and_offers_three_answers(world) -> None:
     session = world.session(Desktop("now"))
     world.asker.consent("Yesterday.")
@@ -289,7 +305,10 @@ def test_the_last_notice_stays(world) -> None:
     assert session.desktop.taken_back == []
 
 
-@pytest.mark.parametrize("nonsense", [b"{\n", b"[]\n", b"\xff\n", b'{"do": "ask"}\n', b"x" * 70000])
+NONSENSE = [b"{\n", b"[]\n", b"\xff\n", b'{"do": "ask"}\n', b"x" * 70000, b"[" * 60000 + b"\n", b"9" * 9000 + b"\n"]
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
 def test_nonsense_on_the_socket_ends_the_talk_or_is_passed_over(nonsense) -> None:
     ours, theirs = socket.socketpair()
     desktop = Desktop()
@@ -300,6 +319,62 @@ def test_nonsense_on_the_socket_ends_the_talk_or_is_passed_over(nonsense) -> Non
     talk.join(LATE)
     assert not talk.is_alive()
     assert desktop.shown == []
+
+
+class Hostile:
+    """A session that says `words` to whatever it is told, and goes on saying them."""
+
+    def __init__(self, folder: Path, *words: bytes) -> None:
+        (folder / str(ME)).mkdir(exist_ok=True)
+        self.words = words
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(folder / str(ME) / AGENT))
+        self.listener.listen()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        connection, _address = self.listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            for word in self.words:
+                connection.sendall(word)
+            connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    "nonsense", [*NONSENSE, b'{"id": 1, "passphrase": "\\ud800"}\n', b'{"id": 1, "passphrase": 7}\n']
+)
+def test_a_session_that_talks_nonsense_costs_the_unit_nothing_but_its_answer(world, tmp_path, nonsense) -> None:
+    hostile = Hostile(tmp_path, nonsense)
+    world.asker.seconds = 0.3
+    assert world.asker.passphrase("Enter passphrase: ", 1) is None
+    world.links.hang_up()
+    hostile.listener.close()
+
+
+def test_a_session_that_takes_nobody_in_keeps_nobody_waiting(world, tmp_path) -> None:
+    (tmp_path / str(ME)).mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, contextlib.ExitStack() as crowd:
+        listener.bind(str(tmp_path / str(ME) / AGENT))
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                guest = crowd.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                guest.settimeout(0)
+                guest.connect(str(tmp_path / str(ME) / AGENT))
+        assert not world.asker.agents
+
+
+def test_a_link_to_another_persons_socket_is_told_nothing(world, tmp_path, monkeypatch) -> None:
+    session = world.session(Desktop("now"))
+    other = tmp_path / str(ME + 1)
+    other.mkdir()
+    (other / AGENT).symlink_to(tmp_path / str(ME) / AGENT)
+    world.links.people = lambda: frozenset({ME + 1})
+    assert not world.asker.agents
+    session.ended()
+    assert session.desktop.shown == []
 
 
 def test_a_session_cannot_answer_anothers_question(world) -> None:
