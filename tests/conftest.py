@@ -113,6 +113,16 @@ def on_path(name: str) -> bool:
 
 
 @pytest.fixture(autouse=True)
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Moments are told and typed in the machine's time; here that is UTC, wherever the tests are run."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture(autouse=True)
 def no_real_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the lowest floor no process starts, whichever way it is tried."""
     if floor_of(request.path) != "unit":

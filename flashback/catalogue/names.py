@@ -13,16 +13,17 @@ from flashback.core.errors import UsageError
 from flashback.core.text import parse_stamp, shown, stamp
 
 LATEST: Final = "latest"
-_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(?:Z| UTC)?)?", re.ASCII)
+_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?(Z| UTC)?)?", re.ASCII)
 _AGO: Final = re.compile(r"(\d{1,6})([hdwmy])", re.ASCII)
 _UNITS: Final = {"h": 1 / 24, "d": 1, "w": 7, "m": 30, "y": 365}
 _PREFIX: Final = re.compile(r"\d{4,8}(?:T\d{0,6}Z?)?", re.ASCII)
 
 
 def moment(text: str, now: datetime, *, end: bool = False) -> datetime:
-    """A moment in UTC: `2026-05-02`, `2026-05-02 14:10`, a snapshot's name; so long ago: `12h`, `7d`, `3w`, `6m`, `1y`.
+    """A moment: `2026-05-02`, `2026-05-02 14:10` in this machine's time, with `Z` or ` UTC` behind it in UTC; a
+    snapshot's name; so long ago: `12h`, `7d`, `3w`, `6m`, `1y`.
 
-    With `end`, the end of the day or the minute that was named. Raises `UsageError`.
+    With `end`, the end of the day or the minute that was named. Returns it in UTC. Raises `UsageError`.
     """
     if (named := parse_stamp(text)) is not None:
         return named
@@ -31,14 +32,16 @@ def moment(text: str, now: datetime, *, end: bool = False) -> datetime:
     match = _DATE.fullmatch(text)
     try:
         if match is not None:
-            parts = [int(part) for part in match.groups() if part is not None]
+            parts = [int(part) for part in match.groups()[:6] if part is not None]
             step = {3: timedelta(days=1), 5: timedelta(minutes=1)}.get(len(parts), timedelta(seconds=1))
-            begin = datetime(*parts, tzinfo=UTC)  # type: ignore[misc, arg-type]
-            return begin + step - timedelta(seconds=1) if end else begin
-    except (ValueError, OverflowError):
+            begin = datetime(*parts)  # type: ignore[arg-type]  # noqa: DTZ001 - the zone follows
+            meant = begin + step - timedelta(seconds=1) if end else begin
+            return (meant.replace(tzinfo=UTC) if match[7] else meant.astimezone()).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
         pass
     raise UsageError(
-        f"{shown(text)} is no date", hint="for instance 2026-05-02, '2026-05-02 14:10' (UTC), or 7d for a week ago"
+        f"{shown(text)} is no date",
+        hint="for instance 2026-05-02, '2026-05-02 14:10' (this machine's time), or 7d for a week ago",
     )
 
 

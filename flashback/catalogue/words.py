@@ -13,7 +13,7 @@ from flashback.catalogue.diff import Difference, What
 from flashback.catalogue.find import Found, whole_path
 from flashback.catalogue.lookup import Held, Lookup, State
 from flashback.catalogue.seen import Kind, Seen
-from flashback.core.text import number, rfc3339, shown, size
+from flashback.core.text import local, number, parse_stamp, rfc3339, shown, size
 from flashback.rotation.values import KnownDrive, Standing
 
 KINDS: Final = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link", Kind.OTHER: "other"}
@@ -50,13 +50,17 @@ class Drives:
 
 
 def day(name: str) -> str:
-    """A state's moment for people: `2026-05-02 14:10 UTC`."""
-    return f"{name[:4]}-{name[4:6]}-{name[6:8]} {name[9:11]}:{name[11:13]} UTC"
+    """A state's moment for people, in this machine's time: `2026-05-02 16:10 CEST`."""
+    moment = parse_stamp(name)
+    return local(moment) if moment is not None else name
 
 
 def modified(seen: Seen) -> str:
-    """When it was last modified, in UTC; an impossible time as its number."""
-    return _moment(seen.mtime_ns) or f"{seen.mtime_ns} ns"
+    """When it was last modified, in this machine's time; an impossible time as its number."""
+    try:
+        return local(datetime.fromtimestamp(seen.mtime_ns // 10**9, UTC), seconds=True)
+    except (ValueError, OverflowError, OSError):
+        return f"{seen.mtime_ns} ns"
 
 
 def _moment(mtime_ns: int) -> str:
@@ -192,7 +196,7 @@ def versions_text(versions: Sequence[Version], drives: Drives) -> Iterable[str]:
         what = f"-> {shown(each.seen.target)}" if each.seen.kind == Kind.SYMLINK else size(each.seen.size)
         if each.seen.kind == Kind.DIRECTORY:
             what = "a directory"
-        yield f"{modified(each.seen)} UTC  {what}"
+        yield f"{modified(each.seen)}  {what}"
         for held in each.held:
             uuid = held.newest.tree.drive
             yield f"    {drives.label(uuid)}, {_span(held.states)}; {drives.what_to_do(uuid)}"
@@ -240,7 +244,7 @@ def ls_text(files: Sequence[Seen]) -> str:
         )
         for seen in files
     ]
-    return "\n".join(render(("mode", "owner", "size", "modified (UTC)", "name"), rows).splitlines())
+    return "\n".join(render(("mode", "owner", "size", "modified", "name"), rows).splitlines())
 
 
 def _name(seen: Seen) -> str:

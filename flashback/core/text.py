@@ -54,6 +54,13 @@ def age(then: datetime, now: datetime) -> str:
     return f"{number(passed // timedelta(days=1), 'day')} ago"
 
 
+def local(moment: datetime, *, seconds: bool = False) -> str:
+    """A moment as the clock on this machine's wall had it: `2026-05-02 16:10 CEST`. Raises `OverflowError`, `OSError`,
+    `ValueError` for one that no calendar has.
+    """
+    return moment.astimezone().strftime(f"%Y-%m-%d %H:%M{':%S' if seconds else ''} %Z").rstrip()
+
+
 def shown(name: bytes | str) -> str:
     r"""A name from outside, made safe for a terminal, a notice or a log: control characters, direction marks and
     bytes that are not UTF-8 appear as `\n`, `\x1b`, `\u202e`, `\xff`; a backslash as itself.

@@ -188,8 +188,8 @@ class Session:
                 put_away_own(self.context, found.name)
                 continue
             raise StillHeld(
-                [f"{known.name} is already open as {found.name}"],
-                hint=f"put it away first: flashback close {known.name}",
+                [f"{known.name} was opened by somebody else, as {found.name}"],
+                hint=f"put it away: flashback close {known.name}, then give the same command again",
             )
         if cryptsetup.is_open(
             mapping_name(known)

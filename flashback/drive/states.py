@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from flashback.core.descent import DIRECTORY
 from flashback.core.errors import DriveError
-from flashback.core.text import parse_stamp, rfc3339, stamp
+from flashback.core.text import local, parse_stamp, stamp
 from flashback.drive import journal, layout
 
 _NEVER_A_MASTER: Final = frozenset({layout.OURS, "lost+found"})
@@ -32,7 +32,7 @@ class State:
     @property
     def said(self) -> str:
         """As a person reads it."""
-        when = rfc3339(self.moment).replace("T", " ").replace("Z", " UTC") if self.moment else "an unknown moment"
+        when = local(self.moment) if self.moment else "an unknown moment"
         if self.name != layout.CURRENT:
             return f"the snapshot {self.name}"
         return f"the latest copy, of {when}" if self.complete else "the copy of a run that was broken off"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flashback.core.context import Context
 from flashback.core.errors import DriveError
-from flashback.core.text import parse_stamp, rfc3339
+from flashback.core.text import local, parse_stamp
 from flashback.drive.recognise import Candidate, by_name, plugged_in
 from flashback.recover.wanted import Wanted, When
 from flashback.rotation.ledger import Ledger
@@ -97,19 +97,15 @@ def _elsewhere(away: Sequence[KnownDrive], held: Mapping[str, datetime]) -> str:
     if not holding:
         return ""
     best = max(holding, key=lambda each: held[each.uuid])
-    return f"plug in {_label(best)}: it holds it, in a state of {_day(held[best.uuid])}"
+    return f"plug in {_label(best)}: it holds it, in a state of {local(held[best.uuid])}"
 
 
 def _newest(away: Sequence[KnownDrive], last: Mapping[str, datetime]) -> str:
     newest = max((each for each in away if each.uuid in last), key=lambda each: last[each.uuid], default=None)
     if newest is None:
         return "a drive of another machine is made known by `flashback drive adopt DEVICE`"
-    return f"plug in {_label(newest)}: it has the newest backup, of {_day(last[newest.uuid])}"
+    return f"plug in {_label(newest)}: it has the newest backup, of {local(last[newest.uuid])}"
 
 
 def _label(drive: KnownDrive) -> str:
     return f"{drive.name} ({drive.place})" if drive.place else drive.name
-
-
-def _day(moment: datetime) -> str:
-    return rfc3339(moment).replace("T", " ").replace("Z", " UTC")

@@ -72,7 +72,8 @@ class Explanation:
 
     def lines(self, *, utf8: bool = True) -> tuple[str, ...]:
         """For a person, in the order that DESIGN part 6 demands; the mark is plain `x` where `utf8` is not possible."""
-        later = [*self.held, *([f"Cause: {self.what}"] if self.held and self.what else []), *self.findings, self.drive]
+        held = [each for each in self.held if each not in self.first_line]
+        later = [*held, *([f"Cause: {self.what}"] if self.held and self.what else []), *self.findings, self.drive]
         if self.next_step:
             later.append(f"Next: {self.next_step}")
         return (f"{'✗' if utf8 else 'x'} {self.first_line}", *(f"  {line}" for line in later if line))

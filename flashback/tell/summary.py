@@ -242,7 +242,9 @@ def _failure(last: Finished, facts: Facts, what: str) -> str:
 
 def _error_lines(last: Finished) -> list[Line]:
     error = last.error or {}
-    held = [Line(shown(each), Tone.BAD, 1, problem=True) for each in error.get("held", ())]
+    names = tuple(error.get("held", ()))
+    said = still_held_line(last.drive, names)
+    held = [Line(shown(each), Tone.BAD, 1, problem=True) for each in names if shown(each) not in said]
     if held and error.get("what") and error.get("kind") != "StillHeld":
         held.append(Line(f"Cause: {shown(error['what'])}", depth=1, problem=True))
     return held + [Line(shown(each), depth=1, problem=True) for each in error.get("findings", ())]

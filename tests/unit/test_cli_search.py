@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -142,6 +143,18 @@ def test_a_state_can_be_named_in_many_ways(flashback, spec) -> None:
 def test_an_earlier_moment_means_the_state_that_there_was_then(flashback) -> None:
     assert answer(flashback, "ls '2026-01-01 20:00'")["states"][0]["drive"] == "OFFSITE"
     assert answer(flashback, "ls 'red:2026-01-01 20:00'")["states"][0]["name"] == "20260101T070000Z"
+
+
+def test_moments_are_told_and_typed_in_the_time_of_the_machine_and_in_utc_for_scripts(flashback, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "EAST-2")
+    time.tzset()
+    assert "    red (pocket), 2026-01-01 23:00 EAST, 2 versions; plug it in" in flashback("find thesis.odt").output
+    assert "2026-05-02 16:10:00 EAST  2.0 KiB" in flashback("versions thesis/thesis.odt").output
+    assert "2026-05-02 16:10:00 EAST" in flashback("ls red:latest thesis").output
+    assert answer(flashback, "ls 'red:2026-01-01 22:59'")["states"][0]["name"] == "20260101T070000Z"
+    for spec in ("2026-01-01 23:00", "2026-01-01 21:00Z", "2026-01-01 21:00 UTC"):
+        (state,) = answer(flashback, f"ls 'red:{spec}'")["states"]
+        assert (state["name"], state["completed"]) == ("20260101T210000Z", "2026-01-01T21:00:00Z")
 
 
 @pytest.mark.parametrize("spec", ["nonsense", "green:latest", "2020-01-01", "20260101", "2026-13-01"])

@@ -282,7 +282,7 @@ def test_a_lost_or_retired_drive_is_refused_before_anything_is_touched(kernel, t
 
 def test_a_drive_that_is_open_already_is_refused(use, kernel) -> None:
     kernel.mappings["luks-by-hand"] = True
-    with pytest.raises(StillHeld, match="already open as luks-by-hand"):
+    with pytest.raises(StillHeld, match="opened by somebody else, as luks-by-hand"):
         use()
 
 

@@ -235,3 +235,8 @@ def test_the_last_event_of_something_still_held_is_never_safe_to_remove() -> Non
 
 def test_a_signal_ends_as_incomplete() -> None:
     assert finished(explain(Interrupted(2)), "red").result == "incomplete"
+
+
+def test_what_is_in_the_way_is_said_once_where_the_first_line_has_it_all() -> None:
+    explanation = explain(StillHeld(["red was opened by somebody else, as luks-1"]), drive="red")
+    assert sum("luks-1" in line for line in explanation.lines()) == 1
