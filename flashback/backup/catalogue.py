@@ -160,6 +160,21 @@ class Draft:
         if len(self._batch) >= BATCH:
             self._flush()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything that was added can be had again."""
+        return self._file is not None
+
+    def entries(self) -> Iterator[Entry]:
+        """What was added, in order; nothing may be added any more. Raises `CatalogueBroken`."""
+        self._flush()
+        if self._file is None:
+            raise CatalogueBroken("there is no draft")
+        self._file.seek(0)
+        decode = msgspec.msgpack.Decoder(list[Entry]).decode
+        while frame := read_frame(self._file):
+            yield from decode(frame)
+
     def spoil(self) -> None:
         """It cannot be told what the drive will hold: `keep` then forgets what there was."""
         self._file = None

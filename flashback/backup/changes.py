@@ -14,8 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from flashback.backup.compare import Change, Comparison, Count, What
+from flashback.backup.compare import MOVED, Change, Comparison, Count, What
 from flashback.backup.listing import Entry, Kind
+from flashback.backup.moves import Moves
 
 IN_PLACE_FROM: Final = 4 * 1024 * 1024
 """Files of at least so many bytes are changed in place, so that snapshots go on sharing what did not change."""
@@ -141,6 +142,10 @@ class ChangeSet:
         self.counts = {what: Count() for what in What}
         self.master_root: tuple[int, int] | None = None
         self.unchanged = Count()
+        self.moves: Moves | None = None
+        self.elsewhere = Spool(directory)
+        self.unproven = Spool(directory)
+        self.moved = Count()
         self.on_drive = Count()
         self.lower_bound_bytes = 0
         self.bytes_to_read = 0
@@ -168,9 +173,26 @@ class ChangeSet:
             tally(change)
         changes.unchanged, changes.on_drive = comparison.unchanged, comparison.on_drive
         changes.master_root = comparison.root
+        changes._add_moved(comparison.moved)
         for spool in (value for value in vars(changes).values() if isinstance(value, Spool)):
             spool.settle()
         return changes
+
+    def _add_moved(self, idle: Count) -> None:
+        self._files_listed += idle.files
+        self.moved.files += idle.files
+        self.moved.bytes += idle.bytes
+        self.moved.directories += idle.directories
+
+    def moved_by(self, moves: Moves, elsewhere: Spool, unproven: Spool, gone: Count) -> None:
+        """These come first. `elsewhere` are the paths that change by that, `gone` counts what makes way."""
+        self.moves, self.elsewhere, self.unproven = moves, elsewhere, unproven
+        elsewhere.settle()
+        unproven.settle()
+        for count in (self.counts[What.DELETE], self.on_drive):
+            count.files += gone.files
+            count.bytes += gone.bytes
+            count.directories += gone.directories
 
     def _add(self, change: Change) -> None:
         if change.gone is not None:
@@ -189,13 +211,14 @@ class ChangeSet:
         self._largest.add(path, deleted=gone.bytes)
 
     def _add_entry(self, change: Change, entry: Entry) -> None:
-        self.counts[change.what].add(entry)
+        moved = change.old is not None and change.old.blocks == MOVED and change.what not in _COPIED
+        (self.moved if moved else self.counts[change.what]).add(entry)
         in_place = _goes_in_place(change)
         (self.in_place if in_place else self._list_for(change, entry)).add(change.path)
         if entry.kind is Kind.DIRECTORY:
             return
         self._files_listed += 1
-        if change.what in _COPIED and self._first_of_its_inode(entry):
+        if (change.what in _COPIED or change.what is What.MOVED) and self._first_of_its_inode(entry):
             self._largest.add(change.path, copied=entry.size)
             self.bytes_to_read += entry.size
             self.lower_bound_bytes += _needed(entry, change.old if in_place else None)
@@ -220,7 +243,7 @@ class ChangeSet:
     def steps(self) -> int:
         """How many places are to be touched."""
         lists = (self.remove_first, self.apart, self.whole, self.holes, self.in_place, self.remove_after)
-        return sum(map(len, lists))
+        return sum(map(len, lists)) + len(self.elsewhere)
 
     @property
     def is_empty(self) -> bool:
@@ -246,7 +269,7 @@ class ChangeSet:
     def bytes_in_master(self) -> int:
         """The sizes of all these."""
         listed = sum(count.bytes for what, count in self.counts.items() if what is not What.DELETE)
-        return listed + self.unchanged.bytes
+        return listed + self.unchanged.bytes + self.moved.bytes
 
     @property
     def files_on_drive(self) -> int:
@@ -274,11 +297,14 @@ class ChangeSet:
             "files_attributes": counts[What.ATTRIBUTES].files + counts[What.LINK].files,
             "files_deleted": counts[What.DELETE].files,
             "bytes_deleted": counts[What.DELETE].bytes,
+            "files_moved": self.moved.files,
+            "bytes_moved": self.moved.bytes,
             "files_unchanged": self.unchanged.files,
             "bytes_unchanged": self.unchanged.bytes,
             "directories_added": counts[What.ADD].directories + counts[What.REPLACE].directories,
             "directories_changed": counts[What.ATTRIBUTES].directories,
             "directories_deleted": counts[What.DELETE].directories,
+            "directories_moved": self.moved.directories,
             "directories_unchanged": self.unchanged.directories,
         }
 
@@ -293,14 +319,9 @@ def _has_holes(entry: Entry) -> bool:
 
 def _goes_in_place(change: Change) -> bool:
     new, old = change.entry, change.old
-    return (
-        change.what is What.CHANGE
-        and new is not None
-        and old is not None
-        and new.kind is Kind.FILE
-        and min(new.size, old.size) >= IN_PLACE_FROM
-        and new.nlink == old.nlink == 1
-    )
+    if new is None or old is None or new.kind is not Kind.FILE or not new.nlink == old.nlink == 1:
+        return False
+    return change.what is What.MOVED or (change.what is What.CHANGE and min(new.size, old.size) >= IN_PLACE_FROM)
 
 
 def _needed(entry: Entry, overwritten: Entry | None) -> int:

@@ -18,17 +18,24 @@ WATCHED_EVERY: Final = 4096
 """So many entries lie between two calls of `watch`."""
 
 
+MOVED: Final = -1
+"""The `blocks` of a drive's entry that lies elsewhere until it is moved."""
+
 Inode = tuple[int, int]
 """Device and number."""
 
 
 class What(StrEnum):
-    """How the drive differs from the master at one path. `LINK`: only in what else is the same file (hard links)."""
+    """How the drive differs from the master at one path. `LINK`: only in what else is the same file (hard links).
+
+    `MOVED`: it seems to be the file that was moved here, and its content is to be compared.
+    """
 
     ADD = "add"
     CHANGE = "change"
     ATTRIBUTES = "attributes"
     LINK = "link"
+    MOVED = "moved"
     REPLACE = "replace"
     DELETE = "delete"
 
@@ -108,6 +115,7 @@ class Comparison:
         self._links = _Links()
         self.root: Inode | None = None
         self.unchanged = Count()
+        self.moved = Count()
         self.on_drive = Count()
 
     def changes(self, watch: Callable[[], None] = lambda: None) -> Iterator[Change]:
@@ -123,7 +131,7 @@ class Comparison:
                 watch()
             if (change := self._step()) is not None:
                 yield change
-        yield from self._links.changes(self.unchanged)
+        yield from self._links.changes(self._same)
 
     @property
     def keeps_links(self) -> bool:
@@ -161,9 +169,12 @@ class Comparison:
             self._links.add(new, old, what, gone)
             return None
         if what is None:
-            self.unchanged.add(new)
+            self._same(new, old)
             return None
         return Change(new.path, what, new, old, gone)
+
+    def _same(self, new: Entry, old: Entry | None) -> None:
+        (self.moved if old is not None and old.blocks == MOVED else self.unchanged).add(new)
 
     def _only_on_drive(self, old: Entry) -> Change | None:
         """One deletion for a whole directory; a directory above something the master names (and keeps) stays."""
@@ -255,8 +266,8 @@ class _Links:
         """Whether anything was kept."""
         return bool(self._kept)
 
-    def changes(self, unchanged: Count) -> Iterator[Change]:
-        """What is to be done; members of groups that need nothing are added to `unchanged`."""
+    def changes(self, same: Callable[[Entry, Entry | None], None]) -> Iterator[Change]:
+        """What is to be done; members of groups that need nothing are told to `same`."""
         self._part()
         for group in self._groups():
             touched = _needs_rsync(group)
@@ -264,7 +275,7 @@ class _Links:
                 if touched:
                     yield _change(member)
                 else:
-                    unchanged.add(member.new)
+                    same(member.new, member.old)
 
     def _part(self) -> None:
         """Mark the files that share an inode on the drive with what is another file in the master.

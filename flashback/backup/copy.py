@@ -19,6 +19,7 @@ from typing import Final
 
 from flashback.backup.changes import ChangeSet, Spool
 from flashback.backup.deletions import Below, stops_the_run
+from flashback.backup.moving import move
 from flashback.backup.reader import Owner
 from flashback.backup.reflink import open_file, put_copy
 from flashback.config.values import Symlinks
@@ -93,6 +94,7 @@ def bring_up_to_date(
             for spool in (changes.whole, changes.holes, changes.in_place)
             if len(spool)
         ]
+        work.move()
         work.copy(requests)
     work.delete()
     return work.result()
@@ -139,6 +141,16 @@ class _Work:
     outcomes: list[rsync.CopyOutcome] = field(default_factory=list)
     bytes_before: int = 0
     removed: int = 0
+
+    def move(self) -> None:
+        """Move what was renamed in the master. Anything that is not as expected ends the run."""
+        moves = self.changes.moves
+        if moves is None:
+            return
+        begun = time.monotonic()
+        self.tell(StepBegun(Step.MOVE, number(len(moves), "file or directory", "files or directories")))
+        move(self.incumbent, moves, self.changes.unproven, self.watch)
+        self.tell(StepDone(Step.MOVE, time.monotonic() - begun))
 
     def copy(self, requests: list[rsync.CopyRequest]) -> None:
         """Make way, then one rsync for each list, each followed by the mending of what it left half-done."""

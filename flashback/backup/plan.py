@@ -11,17 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flashback.backup.catalogue import Draft, Since, State, believed, forget
-from flashback.backup.changes import ChangeSet
+from flashback.backup.changes import ChangeSet, Spool
 from flashback.backup.compare import Change, Comparison, compare, difference
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts, worth_inspecting
 from flashback.backup.inspect import Inspection, inspect
-from flashback.backup.listing import Entry, Item
+from flashback.backup.listing import Entry, Item, Kept
 from flashback.backup.reader import Owner, owner_of, reading_master
+from flashback.backup.renamed import Look, with_renames
+from flashback.backup.renames import Search
 from flashback.backup.room import Room
 from flashback.backup.tally import Counts, Tally
 from flashback.backup.walk import walk_incumbent
@@ -33,6 +36,8 @@ from flashback.core.text import stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
+
+_T = TypeVar("_T")
 
 SEEMING: Final = 1000
 """So many files that differ from the catalogue in inode and change time alone are left to rsync to look at. Where more
@@ -181,23 +186,38 @@ def _planned(
     draft, since, tally = Draft.begun(places.catalogues), Since(), Tally(int.from_bytes(os.urandom(4)))
     with ExitStack() as opened:
         current = _current(drive, master.name, opened)
-        known = None
+        known, now = None, State("", 0, "")
         if current is not None and state.complete and not full:
             now = state_of(current, lines, master.name)
             known = opened.enter_context(believed(places.catalogue(drive, master), now))
         master_entries = opened.enter_context(
             _reading(master, owner, avoid=places.avoid, remark=remarks.append, with_xattrs=known is None)
         )
+        kept, search = Spool(places.spool), Search()
         comparison = compare(
-            master_entries,
+            _noting(master_entries, kept) if known is not None else master_entries,
             known.entries() if known is not None else _walked(current),
             differs=since if known is not None else difference,
             record=draft.add,
-            gone=tally.gone,
+            gone=both(tally.gone, search.gone) if known is not None else tally.gone,
         )
-        told = tally.change if current is not None else _nothing_to_judge
+        told: Callable[[Change], None] = tally.change if current is not None else _nothing_to_judge
+        told = both(told, search.change) if known is not None else told
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=told)
-        _judge(draft, since, comparison, changes)
+        look = Look(changes, draft, comparison)
+        if known is not None:
+            _judge_catalogue(draft, since)
+            look = with_renames(
+                look,
+                search,
+                kept,
+                partial(believed, places.catalogue(drive, master), now),
+                spool=places.spool,
+                catalogues=places.catalogues,
+                watch=watch,
+            )
+        changes, draft = look.changes, look.draft
+        _judge(draft, since, look.comparison, changes)
         names = snapshots_of(drive, master.name)
         counts = tally.counts()
         inspection = Inspection()
@@ -221,11 +241,31 @@ def _nothing_to_judge(_change: Change) -> None:
     """Of a first copy no guard has anything to say, and it may be of millions of files."""
 
 
-def _judge(draft: Draft, since: Since, comparison: Comparison, changes: ChangeSet) -> None:
-    """What came of a comparison, in view of trust. Raises `CatalogueBroken` where the catalogue was of no use."""
+def both(one: Callable[[_T], None], other: Callable[[_T], None]) -> Callable[[_T], None]:
+    """Both are told."""
+
+    def tell(what: _T) -> None:
+        one(what)
+        other(what)
+
+    return tell
+
+
+def _noting(items: Iterator[Item], kept: Spool) -> Iterator[Item]:
+    for item in items:
+        if isinstance(item, Kept):
+            kept.add(item.path)
+        yield item
+
+
+def _judge_catalogue(draft: Draft, since: Since) -> None:
     if since.seeming > max(SEEMING, draft.count // 4):
         raise CatalogueBroken("nearly everything seems to have changed")
-    if since.seeming and since.seeming == changes.steps:
+
+
+def _judge(draft: Draft, since: Since, comparison: Comparison, changes: ChangeSet) -> None:
+    """What came of a comparison, in view of trust. Raises `CatalogueBroken` where the catalogue was of no use."""
+    if changes.moves is None and since.seeming and since.seeming == changes.steps:
         # A file that was renamed and renamed back: no reason to write to the drive and to keep a snapshot.
         raise CatalogueBroken("nothing but times of change differs, and the drive knows whether anything else does")
     if comparison.keeps_links:

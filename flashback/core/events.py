@@ -20,6 +20,7 @@ class Step(StrEnum):
     PLAN = "plan"
     PRUNE = "prune"
     SNAPSHOT = "snapshot"
+    MOVE = "move"
     COPY = "copy"
     DELETE = "delete"
     SYNC = "sync"
