@@ -16,7 +16,7 @@ class Moves:
         self._parent_place: bytes | None = None
 
     def place(self, path: bytes, *, directory: bool = True) -> bytes | None:
-        """Where the thing at `path` lies after all moves, or `None`: it stands in the way of something that is moved."""
+        """Where the thing at `path` lies after all moves, or `None`: it stands in the way of what is moved."""
         place = self._placed(path)
         return place if directory or place not in self._above else None
 

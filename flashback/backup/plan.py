@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet, Spool
@@ -21,9 +21,9 @@ from flashback.backup.compare import Change, Comparison, compare, difference
 from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts, worth_inspecting
 from flashback.backup.inspect import Inspection, inspect
-from flashback.backup.listing import Entry, Item, Kept
+from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import Owner, owner_of, reading_master
-from flashback.backup.renamed import Look, with_renames
+from flashback.backup.renamed import Listing, Look, both, noting, with_renames
 from flashback.backup.renames import Search
 from flashback.backup.room import Room
 from flashback.backup.tally import Counts, Tally
@@ -36,8 +36,6 @@ from flashback.core.text import stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
-
-_T = TypeVar("_T")
 
 SEEMING: Final = 1000
 """So many files that differ from the catalogue in inode and change time alone are left to rsync to look at. Where more
@@ -193,31 +191,11 @@ def _planned(
         master_entries = opened.enter_context(
             _reading(master, owner, avoid=places.avoid, remark=remarks.append, with_xattrs=known is None)
         )
-        kept, search = Spool(places.spool), Search()
-        comparison = compare(
-            _noting(master_entries, kept) if known is not None else master_entries,
-            known.entries() if known is not None else _walked(current),
-            differs=since if known is not None else difference,
-            record=draft.add,
-            gone=both(tally.gone, search.gone) if known is not None else tally.gone,
-        )
-        told: Callable[[Change], None] = tally.change if current is not None else _nothing_to_judge
-        told = both(told, search.change) if known is not None else told
-        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=told)
-        look = Look(changes, draft, comparison)
-        if known is not None:
-            _judge_catalogue(draft, since)
-            look = with_renames(
-                look,
-                search,
-                kept,
-                partial(believed, places.catalogue(drive, master), now),
-                spool=places.spool,
-                catalogues=places.catalogues,
-                watch=watch,
-            )
+        entries = master_entries, (known.entries() if known is not None else _walked(current))
+        listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
+        told = tally if current is not None else None
+        look = _look(*entries, listing, draft, since, tally, told, places, watch)
         changes, draft = look.changes, look.draft
-        _judge(draft, since, look.comparison, changes)
         names = snapshots_of(drive, master.name)
         counts = tally.counts()
         inspection = Inspection()
@@ -237,30 +215,38 @@ def _planned(
     )
 
 
+def _look(
+    master: Iterator[Item],
+    incumbent: Iterator[Entry],
+    listing: Listing | None,
+    draft: Draft,
+    since: Since,
+    tally: Tally,
+    told: Tally | None,
+    places: Places,
+    watch: Callable[[], None],
+) -> Look:
+    """Compare; `listing` reads the catalogue once more, if that is what `incumbent` comes from."""
+    change = told.change if told is not None else _nothing_to_judge
+    if listing is None:
+        comparison = compare(master, incumbent, differs=difference, record=draft.add, gone=tally.gone)
+        look = Look(ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change), draft, comparison)
+    else:
+        kept, search = Spool(places.spool), Search()
+        lost = both(tally.gone, search.gone)
+        comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=lost)
+        change = both(change, search.change)
+        changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change)
+        if since.seeming > max(SEEMING, draft.count // 4):
+            raise CatalogueBroken("nearly everything seems to have changed")
+        first = Look(changes, draft, comparison)
+        look = with_renames(first, search, kept, listing, places.spool, places.catalogues, watch)
+    _judge(look.draft, since, look.comparison, look.changes)
+    return look
+
+
 def _nothing_to_judge(_change: Change) -> None:
     """Of a first copy no guard has anything to say, and it may be of millions of files."""
-
-
-def both(one: Callable[[_T], None], other: Callable[[_T], None]) -> Callable[[_T], None]:
-    """Both are told."""
-
-    def tell(what: _T) -> None:
-        one(what)
-        other(what)
-
-    return tell
-
-
-def _noting(items: Iterator[Item], kept: Spool) -> Iterator[Item]:
-    for item in items:
-        if isinstance(item, Kept):
-            kept.add(item.path)
-        yield item
-
-
-def _judge_catalogue(draft: Draft, since: Since) -> None:
-    if since.seeming > max(SEEMING, draft.count // 4):
-        raise CatalogueBroken("nearly everything seems to have changed")
 
 
 def _judge(draft: Draft, since: Since, comparison: Comparison, changes: ChangeSet) -> None:

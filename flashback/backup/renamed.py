@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, TypeVar
 
 import msgspec
 
@@ -111,6 +111,27 @@ def master_again(draft: Draft, kept: Iterable[bytes]) -> Iterator[Item]:
             yield item
 
 
+_T = TypeVar("_T")
+
+
+def both(one: Callable[[_T], None], other: Callable[[_T], None]) -> Callable[[_T], None]:
+    """Both are told."""
+
+    def tell(what: _T) -> None:
+        one(what)
+        other(what)
+
+    return tell
+
+
+def noting(items: Iterator[Item], kept: Spool) -> Iterator[Item]:
+    """The same, with the places noted of which nothing can be said."""
+    for item in items:
+        if isinstance(item, Kept):
+            kept.add(item.path)
+        yield item
+
+
 @dataclass(slots=True)
 class Look:
     """What came of a comparison."""
@@ -125,7 +146,6 @@ def with_renames(
     search: Search,
     kept: Spool,
     listing: Listing,
-    *,
     spool: Path,
     catalogues: Path,
     watch: Callable[[], None],
