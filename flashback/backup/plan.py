@@ -193,8 +193,8 @@ def _planned(
         )
         entries = master_entries, (known.entries() if known is not None else _walked(current))
         listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
-        told = tally if current is not None else None
-        look = _look(*entries, listing, draft, since, tally, told, places, watch)
+        change = tally.change if current is not None else _nothing_to_judge
+        look = _look(*entries, listing, draft, since, tally.gone, change, places, watch)
         changes, draft = look.changes, look.draft
         names = snapshots_of(drive, master.name)
         counts = tally.counts()
@@ -221,26 +221,25 @@ def _look(
     listing: Listing | None,
     draft: Draft,
     since: Since,
-    tally: Tally,
-    told: Tally | None,
+    gone: Callable[[Entry], None],
+    change: Callable[[Change], None],
     places: Places,
     watch: Callable[[], None],
 ) -> Look:
     """Compare; `listing` reads the catalogue once more, if that is what `incumbent` comes from."""
-    change = told.change if told is not None else _nothing_to_judge
     if listing is None:
-        comparison = compare(master, incumbent, differs=difference, record=draft.add, gone=tally.gone)
+        comparison = compare(master, incumbent, differs=difference, record=draft.add, gone=gone)
         look = Look(ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change), draft, comparison)
     else:
         kept, search = Spool(places.spool), Search()
-        lost = both(tally.gone, search.gone)
-        comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=lost)
-        change = both(change, search.change)
+        gone, change = both(gone, search.gone), both(change, search.change)
+        comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=gone)
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change)
         if since.seeming > max(SEEMING, draft.count // 4):
             raise CatalogueBroken("nearly everything seems to have changed")
-        first = Look(changes, draft, comparison)
-        look = with_renames(first, search, kept, listing, places.spool, places.catalogues, watch)
+        look = with_renames(
+            Look(changes, draft, comparison), search, kept, listing, places.spool, places.catalogues, watch
+        )
     _judge(look.draft, since, look.comparison, look.changes)
     return look
 
