@@ -145,7 +145,7 @@ class _Work:
     def move(self) -> None:
         """Move what was renamed in the master. Anything that is not as expected ends the run."""
         moves = self.changes.moves
-        if moves is None:
+        if moves is None or moves.are_done:
             return
         begun = time.monotonic()
         self.tell(StepBegun(Step.MOVE, number(len(moves), "file or directory", "files or directories")))

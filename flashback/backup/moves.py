@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Mapping
 
 
 class Moves:
-    """Where things of the drive go: `to` leads from each root of a move to its new path; what lies below goes along."""
+    """Where things of the drive go: `to` leads from each root of a move to its new path; what lies below goes along.
+
+    `between`, `taken`, `put` and `are_done` say how far the moving has come: it goes on there once room was made.
+    """
 
     def __init__(self, to: Mapping[bytes, bytes]) -> None:
         self.to = dict(to)
         self.source = {new: old for old, new in self.to.items()}
         self._above = {above for new in self.source for above in directories_above(new)}
+        self.between = b""
+        self.taken: set[bytes] = set()
+        self.put: set[bytes] = set()
+        self.are_done = False
         self._parent: bytes | None = None
         self._parent_place: bytes | None = None
 

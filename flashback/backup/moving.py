@@ -2,7 +2,8 @@
 
 First all that moves is taken out, the deepest first; then it is put in its place, what it lies in first. A file that is
 not proven to be the one it is taken for gets a time that no file of the master has, before anything else: until rsync
-has compared its content, nobody can take it for up to date, whenever the run is broken off.
+has compared its content, nobody can take it for up to date, whenever the run is broken off. Where the drive is full,
+room is made, and the moving goes on where it was.
 """
 
 from __future__ import annotations
@@ -52,24 +53,30 @@ class _Mover:
 
     def move(self, unproven: Iterable[bytes]) -> None:
         """See the module."""
+        if not self.moves.between:
+            self._begin(unproven)
+        between = os.open(self.moves.between, _DIRECTORY, dir_fd=self.incumbent)
+        try:
+            with Below(self.incumbent) as below:
+                for old in by_depth(self.moves.to.keys() - self.moves.taken, deepest_first=True):
+                    self._take(below, old, between)
+            with Below(self.incumbent) as below:
+                for new in by_depth(self.moves.source.keys() - self.moves.put):
+                    self._put(below, new, between)
+        finally:
+            os.close(between)
+        with keeping_times(self.incumbent):
+            os.rmdir(self.moves.between, dir_fd=self.incumbent)
+            self.moves.are_done = True
+
+    def _begin(self, unproven: Iterable[bytes]) -> None:
         with Below(self.incumbent) as below:
             for path in unproven:
                 self._doubt(below, self.moves.origin(path))
         ours = b".flashback-" + secrets.token_hex(8).encode()
         with keeping_times(self.incumbent):
             os.mkdir(ours, 0o700, dir_fd=self.incumbent)
-        between = os.open(ours, _DIRECTORY, dir_fd=self.incumbent)
-        try:
-            with Below(self.incumbent) as below:
-                for old in by_depth(self.moves.to, deepest_first=True):
-                    self._take(below, old, between)
-            with Below(self.incumbent) as below:
-                for new in by_depth(self.moves.source):
-                    self._put(below, new, between)
-        finally:
-            os.close(between)
-        with keeping_times(self.incumbent):
-            os.rmdir(ours, dir_fd=self.incumbent)
+        self.moves.between = ours
 
     def _step(self) -> None:
         self.steps += 1
@@ -93,6 +100,7 @@ class _Mover:
         parent, name = below.parent(old)
         with keeping_times(parent):
             os.rename(name, self.numbers[old], src_dir_fd=parent, dst_dir_fd=between)
+            self.moves.taken.add(old)
 
     def _put(self, below: Below, new: bytes, between: int) -> None:
         self._step()
@@ -101,6 +109,7 @@ class _Mover:
         parent, name = below.parent(new)
         with keeping_times(parent):
             os.rename(self.numbers[self.moves.source[new]], name, src_dir_fd=between, dst_dir_fd=parent)
+            self.moves.put.add(new)
 
     @staticmethod
     def _make_way(below: Below, path: bytes) -> None:

@@ -31,6 +31,9 @@ class MasterFacts(TypedDict, total=False):
     bytes_changed: int
     files_deleted: int
     bytes_deleted: int
+    files_moved: int
+    bytes_moved: int
+    directories_moved: int
     files_unchanged: int
     bytes_unchanged: int
     snapshot: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -10,7 +10,8 @@ from typing import Any, Final, cast
 from flashback.core.errors import DriveState, Exit
 from flashback.core.events import UNREAD, Finished, Remark, RemarkKind
 from flashback.core.text import duration, number, shown, size
-from flashback.tell import Facts, MasterFacts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored
+from flashback.tell import Facts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored
+from flashback.tell.counted import counts, intentions, total_of
 from flashback.tell.explain import DRIVE_SENTENCES, still_held_line
 
 FIRST_REMARKS: Final = 10
@@ -119,24 +120,13 @@ def remark_text(remark: Remark) -> str:
     return ": ".join(part for part in (place, WORDS[remark.kind], shown(remark.detail)) if part)
 
 
-def counts(masters: Iterable[MasterFacts]) -> str:
-    """`1,234 files (5.6 GiB) copied, 12 deleted, 98,766 unchanged`."""
-    total = _total(masters)
-    copied = total["files_added"] + total["files_changed"]
-    parts = [f"{number(copied, 'file')} ({size(total['bytes_added'] + total['bytes_changed'])}) copied"]
-    if not copied:
-        parts = ["no file copied"]
-    parts += [f"{total[f'files_{what}']:,} {what}" for what in ("deleted", "unchanged") if total[f"files_{what}"]]
-    return ", ".join(parts)
-
-
 def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
     """The plan of a run (`PlanFacts`) or of an init (`device`, `steps`) as a person reads it."""
     known = cast("PlanFacts", plan)
     name = shown(known.get("drive", ""))
     lines = [Line(f"Plan for {name}:" if name else "Plan:")]
     for master, facts in known.get("masters", {}).items():
-        lines.append(Line(f"{shown(master)}: {_intentions(facts)}", depth=1))
+        lines.append(Line(f"{shown(master)}: {intentions(facts)}", depth=1))
         if facts.get("snapshot"):
             lines.append(Line(f"what is on the drive now is kept as snapshot {shown(str(facts['snapshot']))}", depth=2))
     if plan.get("device"):
@@ -169,28 +159,6 @@ def _plan_space(space: Space | None) -> list[Line]:
     return [Line(f"space: {', '.join(parts)}", depth=1)]
 
 
-def _intentions(facts: MasterFacts) -> str:
-    total = _total([facts])
-    words = {"added": "new", "changed": "changed", "deleted": "to delete"}
-    parts = [
-        f"{number(total[f'files_{what}'], 'file')} ({size(total[f'bytes_{what}'])}) {word}"
-        for what, word in words.items()
-        if total[f"files_{what}"]
-    ]
-    if total["files_unchanged"]:
-        parts.append(f"{total['files_unchanged']:,} unchanged")
-    return ", ".join(parts) or "nothing to do"
-
-
-def _total(masters: Iterable[MasterFacts]) -> dict[str, int]:
-    kinds = ("added", "changed", "deleted", "unchanged")
-    total = {f"{what}_{kind}": 0 for what in ("files", "bytes") for kind in kinds}
-    for each in masters:
-        for key in total:
-            total[key] += cast("dict[str, int]", each).get(key, 0)
-    return total
-
-
 def _headline(last: Finished, facts: Facts, remarks: Sequence[Remark]) -> Line:
     if _is_held(last):
         return Line(still_held_line(last.drive, tuple((last.error or {}).get("held", ()))), Tone.BAD, problem=True)
@@ -213,7 +181,7 @@ def _success(last: Finished, facts: Facts) -> str:
     if last.result == "nothing-to-do" and action != "run":
         return NOTHING.get(action, "nothing to do.")
     if last.result == "nothing-to-do":
-        kept = _total(facts.get("masters", {}).values())["files_unchanged"]
+        kept = total_of(facts.get("masters", {}).values())["files_unchanged"]
         which = f"all {number(kept, 'file')} are" if kept > 1 else "everything is"
         return f"nothing to do: {which} on the drive as in the master{timing}."
     if action in {"restore", "verify"}:

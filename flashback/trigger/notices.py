@@ -9,7 +9,7 @@ from flashback.core.errors import Exit
 from flashback.core.events import Event, Finished, Progress, Step, StepBegun, StepDone
 from flashback.core.text import number, shown
 from flashback.tell import Facts
-from flashback.tell.summary import counts
+from flashback.tell.counted import counts
 
 LONGEST: Final = 400
 _STEPS: Final = {

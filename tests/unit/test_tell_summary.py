@@ -8,8 +8,9 @@ from flashback.core.errors import DriveState, Exit, HeldByGuard, NoSpace, NotFin
 from flashback.core.events import Finished, Remark, RemarkKind
 from flashback.core.signals import Interrupted
 from flashback.tell import Verbosity
+from flashback.tell.counted import counts
 from flashback.tell.explain import explain, finished
-from flashback.tell.summary import closing, counts, plan_lines, remark_text
+from flashback.tell.summary import closing, plan_lines, remark_text
 
 GIB = 1024**3
 DOCUMENTS = {
@@ -61,6 +62,25 @@ def test_several_masters_are_told_one_by_one() -> None:
         "  a: 1,234 files (5.6 GiB) copied, 12 deleted, 98,766 unchanged.",
         "  b: no file copied, 3 unchanged.",
     ]
+
+
+RENAMED = {"files_moved": 12, "bytes_moved": GIB, "directories_moved": 3, "files_unchanged": 5}
+
+
+def test_what_was_renamed_is_told_beside_what_was_copied() -> None:
+    facts = {"seconds": 4.2, "masters": {"documents": RENAMED}}
+    assert lines(ended(facts=facts))[0] == (
+        "red: backup complete. no file copied, 12 files and 3 directories renamed, 5 unchanged, in 4.2 s."
+    )
+
+
+def test_the_plan_names_what_was_renamed() -> None:
+    told = [line.plain() for line in plan_lines({"drive": "red", "masters": {"documents": RENAMED}})]
+    assert told[1] == "  documents: 12 files and 3 directories renamed (nothing to copy), 5 unchanged"
+
+
+def test_a_single_renamed_file_is_one() -> None:
+    assert counts([{"files_moved": 1}]) == "no file copied, 1 file renamed"
 
 
 def test_nothing_to_do_is_said_as_such() -> None:
