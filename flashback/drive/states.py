@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Protocol
 
+from flashback.config.masters import valid_name
 from flashback.core.descent import DIRECTORY
 from flashback.core.errors import DriveError
 from flashback.core.text import local, parse_stamp, stamp
 from flashback.drive import journal, layout
-
-_NEVER_A_MASTER: Final = frozenset({layout.OURS, "lost+found"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +75,14 @@ class OnDrive:
 
 
 def masters_on(root: int) -> tuple[str, ...]:
-    """The masters that the drive open as `root` holds something of."""
+    """The masters that the drive open as `root` holds something of. A folder that no master can be called is none."""
     fresh = os.open(".", DIRECTORY, dir_fd=root)
     try:
         with os.scandir(fresh) as entries:
             names = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
     finally:
         os.close(fresh)
-    return tuple(sorted(name for name in names if name not in _NEVER_A_MASTER and _has_copy(root, name)))
+    return tuple(sorted(name for name in names if valid_name(name) and _has_copy(root, name)))
 
 
 def _has_copy(root: int, master: str) -> bool:
