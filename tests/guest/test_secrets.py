@@ -79,7 +79,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             typed = child.read()
             child.wait()
             assert child.exitstatus == 0
-    page = (machine.home / "paper.txt").read_text("ascii")
+    page = (machine.home / "paper.txt").read_text("utf-8")
     recovery_key = "".join(re.findall(r"^ {4}([a-z-]{35,36})$", page, re.MULTILINE)).encode()
     assert len(recovery_key) == 71
     said = [text.encode() for text in (done.stdout, done.stderr, again.stdout, again.stderr, typed)]
