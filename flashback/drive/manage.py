@@ -17,7 +17,7 @@ from flashback.drive.recognise import known_by_name, named, on_device
 from flashback.rotation.ledger import Changes, Ledger
 from flashback.rotation.values import LONGEST_PLACE, KnownDrive, Standing, valid_place
 from flashback.tell.tables import Cell, render
-from flashback.tools import block
+from flashback.tools import block, secret_service
 
 Masters = Callable[[], Sequence[str] | None]
 """The names of the configuration's masters; `None` where there is no configuration. Asked only when needed."""
@@ -230,9 +230,11 @@ def _on_plug(value: str, _masters: Masters) -> OnPlug | None:
 
 def _passphrase(value: str, _masters: Masters) -> str:
     try:
-        source.parse(value)
+        parsed = source.parse(value)
     except ValueError as problem:
         raise _Wrong(str(problem)) from problem
+    if parsed.way is source.Way.KEYRING and not secret_service.installed():
+        raise secret_service.needed()
     return value
 
 

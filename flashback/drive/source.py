@@ -23,12 +23,13 @@ _CREDENTIAL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Way(StrEnum):
-    """`ask` is a person; the others are found without one."""
+    """`ask` is a person; `keyring` their desktop's store, which their session asks; the others need nobody."""
 
     ASK = "ask"
     FILE = "file"
     COMMAND = "command"
     CREDENTIAL = "credential"
+    KEYRING = "keyring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,10 @@ class Source:
 
 
 def parse(text: str) -> Source:
-    """What `ask`, `file:PATH`, `command:PROGRAM ARGUMENTS`, `credential:NAME` mean. Raises `ValueError`."""
+    """What `ask`, `keyring`, `file:PATH`, `command:PROGRAM ARGUMENTS`, `credential:NAME` mean. Raises `ValueError`."""
     way, _colon, rest = text.partition(":")
-    if text == ASK:
-        return Source(Way.ASK)
+    if text in {ASK, Way.KEYRING}:
+        return Source(Way(text))
     if way == Way.FILE and rest.startswith("/") and rest.isprintable():
         return Source(Way.FILE, (rest,))
     if way == Way.CREDENTIAL and _CREDENTIAL.fullmatch(rest):
@@ -52,11 +53,11 @@ def parse(text: str) -> Source:
         words = tuple(shlex.split(rest))  # an unclosed quotation mark is a ValueError, too
         if words and words[0].startswith("/"):
             return Source(Way.COMMAND, words)
-    raise ValueError("expected ask, file:/PATH, command:/PROGRAM ARGUMENTS or credential:NAME")
+    raise ValueError("expected ask, keyring, file:/PATH, command:/PROGRAM ARGUMENTS or credential:NAME")
 
 
 def passphrase_from(source: Source, run: Runner, *, credentials: str = "") -> Secret | None:
-    """The passphrase, `None` for `ask`. One trailing newline is dropped.
+    """The passphrase, `None` for `ask` and `keyring`. One trailing newline is dropped.
 
     Files and programs are followed only if nobody but root (or whoever runs this) can change them, and a file only if
     nobody else can read it. `credentials` is the directory where systemd put those of the unit (systemd.exec(5)).

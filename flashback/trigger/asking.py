@@ -111,6 +111,7 @@ class Everywhere:
     seconds: float = WITHIN
     unanswered: bool = False
     declined: bool = False
+    keyring: bool = False
     _number: int = 0
     _answer: Secret | None = None
     _unseen: list[Link] = field(default_factory=list)
@@ -144,6 +145,7 @@ class Everywhere:
         """See `Person`."""
         self.unanswered = self.declined = False
         words = {"do": "passphrase", "id": self._next(), "question": shown(question), "attempt": attempt}
+        words |= {"keyring": True} if self.keyring else {}
         self._put(words)
         deadline = time.monotonic() + self.seconds
         try:
@@ -200,6 +202,11 @@ class Everywhere:
     def _next(self) -> int:
         self._number += 1
         return self._number
+
+    def keep(self) -> None:
+        """See `Asker`. Only who typed it has something to keep."""
+        if self.keyring:
+            self.links.say(do="keep")
 
     def notice(self, kind: str, summary: str, body: str) -> None:
         """See `Asker`. Whoever just said no is not told that nothing was done."""

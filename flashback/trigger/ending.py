@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from flashback.core.context import Context
 from flashback.core.errors import DriveState, Exit, FlashbackError
-from flashback.core.events import Event, Finished
+from flashback.core.events import Event, Finished, Step, StepDone
 from flashback.core.text import shown
 from flashback.drive.power_off import switch_off
 from flashback.drive.recognise import Candidate
@@ -22,8 +23,10 @@ _ENOUGH: Final = frozenset({Exit.DONE, Exit.UNREAD})
 
 @dataclass(slots=True)
 class Ending:
-    """Tells a run's events on. `last` is closed when the process has nothing more to do: from the moment when the
-    device is switched off until then signals are held, since systemd stops the unit of a device that is gone.
+    """Tells a run's events on. `opened` is called when the passphrase has opened the drive.
+
+    `last` is closed when the process has nothing more to do: from the moment when the device is switched off until then
+    signals are held, since systemd stops the unit of a device that is gone.
     """
 
     context: Context
@@ -31,10 +34,13 @@ class Ending:
     log: JournalTeller
     power_off: bool
     last: contextlib.ExitStack
+    opened: Callable[[], None]
     is_off: bool = False
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
+        if isinstance(event, StepDone) and event.step is Step.OPEN:
+            self.opened()
         if isinstance(event, Finished):
             event = self._unplugged(event)
             if self.power_off and self._is_over(event):

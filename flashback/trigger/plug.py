@@ -40,6 +40,9 @@ class Asker(Protocol):
     declined: bool
     """Somebody answered the last question with a no."""
 
+    keyring: bool
+    """The session looks into its own store of passwords before it asks a person."""
+
     @property
     def agents(self) -> bool:
         """Whether somebody's session is there to be asked."""
@@ -51,6 +54,10 @@ class Asker(Protocol):
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:
         """As `Person`."""
+        ...
+
+    def keep(self) -> None:
+        """What was typed has opened the drive: it may be kept, where that was wished."""
         ...
 
     def notice(self, kind: str, summary: str, body: str) -> None:
@@ -160,7 +167,7 @@ class Plug:
             if consent is Consent.NOW:
                 outcome = PlugOutcome.UNPLUGGED
                 presence = block.presence(candidate.volume.path)
-                ending = Ending(self.context, candidate, self.log, self.config.power_off, self.last)
+                ending = Ending(self.context, candidate, self.log, self.config.power_off, self.last, self.asker.keep)
                 code = self._run(candidate, ending, unattended=decision.act is Act.RUN)
                 there = ending.is_off or block.still_there(presence)
                 outcome = self._answer() if there else PlugOutcome.UNPLUGGED
@@ -190,6 +197,7 @@ class Plug:
     def _run(self, candidate: Candidate, ending: Ending, *, unattended: bool) -> int:
         found = source.parse(candidate.known.passphrase)
         known = source.passphrase_from(found, self.context.run, credentials=self.credentials)
+        self.asker.keyring = found.way is source.Way.KEYRING
         context = self.context.with_person(_Person(self.asker, known)).telling(ending)
         request = RunRequest(unattended=unattended, waits=True)
         return back_up(context, self.config, self.ledger, candidate, request)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -57,6 +59,18 @@ class Dialog(Protocol):
         ...
 
 
+class Keyring(Protocol):
+    """Where a person's desktop keeps passwords (`tools.secret_service`). Both may wait for the person."""
+
+    def find(self, uuid: str) -> Secret | None:
+        """What is kept for a drive. Raises `Missing`."""
+        ...
+
+    def keep(self, uuid: str, drive: str, passphrase: Secret) -> None:
+        """Keep it. Raises `Missing`."""
+        ...
+
+
 class _Withdrawn(Exception):
     """The question does not stand any more."""
 
@@ -69,12 +83,14 @@ class Talk:
     desktop: Desktop | None
     dialog: Dialog
     later: Callable[[str], None]
+    keyring: Keyring | None = None
     drive: str = ""
     uuid: str = ""
     _notice: int = 0
     _kind: str = ""
     _summary: str = ""
     _question: int | None = None
+    _typed: Secret | None = None
 
     def hold(self) -> None:
         """Until the unit hangs up; then what is still asked is taken back."""
@@ -103,7 +119,9 @@ class Talk:
             case {"do": "ask", "id": int(number), "said": str(said)}:
                 self._ask(number, said)
             case {"do": "passphrase", "id": int(number), "question": str(question), "attempt": int(attempt)}:
-                self._passphrase(number, question, attempt)
+                self._passphrase(number, question, attempt, stored=words.get("keyring") is True)
+            case {"do": "keep"}:
+                self._keep()
             case {"do": "withdraw", "id": int(number)}:
                 if number == self._question:
                     self._question = None
@@ -147,11 +165,16 @@ class Talk:
         if answer == "later":
             self.later(self.uuid)
 
-    def _passphrase(self, number: int, question: str, attempt: int) -> None:
+    def _passphrase(self, number: int, question: str, attempt: int, *, stored: bool) -> None:
+        """What the keyring has is tried once; whatever else is typed may be kept there."""
         self._question = number
+        self._typed = None
         error = f"Not accepted, try again ({attempt} of 3)." if attempt > 1 else ""
         try:
-            given = self.dialog(drive=self.drive, question=question, error=error, watch=self._watch)
+            given = self._stored() if stored and attempt == 1 else None
+            if given is None:
+                given = self.dialog(drive=self.drive, question=question, error=error, watch=self._watch)
+                self._typed = given if stored else None
         except _Withdrawn:
             return
         except Missing:
@@ -160,6 +183,37 @@ class Talk:
             text = None if given is None else given.reveal().decode("utf-8", "surrogateescape")
             self.wire.say(id=number, passphrase=text)
         self._question = None
+
+    def _stored(self) -> Secret | None:
+        """What the keyring has. It may ask the person to unlock it, and the question may be withdrawn meanwhile."""
+        found: list[Secret | None] = []
+        keyring = self.keyring
+        if keyring is None:
+            return None
+
+        def look() -> None:
+            with contextlib.suppress(Missing):
+                found.append(keyring.find(self.uuid))
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        while looking.is_alive():
+            looking.join(TICK)
+            self._watch()
+        return found[0] if found else None
+
+    def _keep(self) -> None:
+        """The keyring gets what was typed, in its own time: the backup goes on."""
+        typed, self._typed = self._typed, None
+        keyring, uuid, drive = self.keyring, self.uuid, self.drive
+        if typed is None or keyring is None:
+            return
+
+        def keep() -> None:
+            with contextlib.suppress(Missing):  # then it is asked for again the next time
+                keyring.keep(uuid, drive, typed)
+
+        threading.Thread(target=keep, daemon=True).start()
 
     def _watch(self) -> None:
         """While a dialog is open: is it still wanted?"""

@@ -15,7 +15,7 @@ from typing import Final
 
 from flashback.core.command import Command, Programs
 from flashback.core.errors import FlashbackError, Locked, Missing
-from flashback.tools import systemctl, udev
+from flashback.tools import secret_service, systemctl, udev
 from flashback.tools.dbus import Notices
 from flashback.trigger.dialog import ask
 from flashback.trigger.plug import LABEL, LATER
@@ -67,7 +67,7 @@ class Watch:
             desktop: Notices | None = None
             with contextlib.suppress(Missing):
                 desktop = stack.enter_context(Notices())
-            Talk(Wire(connection), desktop, self._dialog(), self._later).hold()
+            Talk(Wire(connection), desktop, self._dialog(), self._later, secret_service).hold()
 
     def _dialog(self) -> Dialog:
         def dialog(**words: object) -> object:

@@ -44,6 +44,7 @@ DOORS = {
     "prompt_toolkit": ("prepare/ask.py",),
     "pyudev": ("tools/udev.py",),
     "jeepney": ("tools/dbus.py",),
+    "secretstorage": ("tools/secret_service.py",),
     "yaml": ("config/",),
     "sqlite3": ("rotation/", "catalogue/index.py"),
     "rich": ("tell/",),
@@ -72,7 +73,19 @@ DOORS = {
 }
 """What leads outside, and the files (or, with a slash at the end, the rooms) that may use it."""
 
-SLOW = {"rich", "questionary", "prompt_toolkit", "pexpect", "pyudev", "yaml", "msgspec", "zxcvbn", "jeepney", "segno"}
+SLOW = {
+    "rich",
+    "questionary",
+    "prompt_toolkit",
+    "pexpect",
+    "pyudev",
+    "yaml",
+    "msgspec",
+    "zxcvbn",
+    "jeepney",
+    "segno",
+    "secretstorage",
+}
 """Packages whose import is felt at the start; never at the top of a file that `flashback --help` reads. (Typer, 60 ms, is
 what writes that help.)"""
 

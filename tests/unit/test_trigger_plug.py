@@ -34,7 +34,8 @@ class Asker:
     """Says what it was told to say, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.unanswered = self.declined = self.agents = False
+        self.unanswered = self.declined = self.agents = self.keyring = False
+        self.kept = 0
         self.says = Consent.NOW
         self.asked: list[str] = []
         self.told: list[tuple[str, str, str]] = []
@@ -45,6 +46,9 @@ class Asker:
 
     def passphrase(self, question: str, attempt: int):
         return PASSPHRASE
+
+    def keep(self) -> None:
+        self.kept += 1
 
     def notice(self, kind: str, summary: str, body: str) -> None:
         self.told.append((kind, summary, body))
@@ -89,7 +93,8 @@ class World:
 
     def ending(self, told: list, *, power_off: bool = True) -> Ending:
         context = self.context.telling(told.append)
-        return Ending(context, Candidate(RED, VOLUME), JournalTeller(self.log, {}), power_off, contextlib.ExitStack())
+        log, last = JournalTeller(self.log, {}), contextlib.ExitStack()
+        return Ending(context, Candidate(RED, VOLUME), log, power_off, last, self.asker.keep)
 
     def plug(self, uuid: str = UUID, last=None, **config) -> int:
         settings = Config(self.context.paths.config, (), **config)
@@ -165,6 +170,24 @@ def test_a_passphrase_from_the_drives_own_source_is_given_without_asking(world, 
     world.ledger.change(UUID, passphrase=f"file:{key}", on_plug=OnPlug.ALWAYS)
     world.plug()
     assert (world.person.known_passphrase, world.asker.asked) == (PASSPHRASE, [])
+
+
+def test_a_passphrase_from_the_keyring_is_the_sessions_affair(world) -> None:
+    world.ledger.change(UUID, passphrase="keyring")
+    world.plug()
+    assert (world.asker.keyring, world.person.known_passphrase) == (True, None)
+    world.ledger.change(UUID, passphrase="ask")
+    world.volumes = (replace(VOLUME, diskseq=8),)
+    world.plug()
+    assert world.asker.keyring is False
+
+
+def test_what_was_typed_may_be_kept_once_it_has_opened_the_drive(world) -> None:
+    ending = world.ending([])
+    ending(StepBegun(Step.OPEN))
+    assert world.asker.kept == 0
+    ending(StepDone(Step.OPEN, 1.0))
+    assert world.asker.kept == 1
 
 
 def test_a_source_that_cannot_be_trusted_opens_nothing(world, tmp_path) -> None:

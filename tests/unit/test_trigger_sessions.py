@@ -71,6 +71,30 @@ class Dialog:
         return answer
 
 
+class Keyring:
+    """Remembers; `locked` until an event is set, `broken`: nobody can reach it."""
+
+    def __init__(self, held: Secret | None = None, *, broken: bool = False) -> None:
+        self.held, self.broken = held, broken
+        self.unlocked = threading.Event()
+        self.unlocked.set()
+        self.kept = threading.Event()
+
+    def find(self, uuid):
+        assert self.unlocked.wait(LATE)
+        if self.broken:
+            raise Missing("there is no keyring")
+        return self.held if uuid == UUID else None
+
+    def keep(self, uuid, drive, passphrase):
+        if self.broken:
+            self.kept.set()
+            raise Missing("there is no keyring")
+        assert (uuid, drive) == (UUID, "red")
+        self.held = passphrase
+        self.kept.set()
+
+
 class Console:
     """What is asked where there is no session."""
 
@@ -87,8 +111,8 @@ class Console:
 class Session:
     """One person's session: a socket as `flashback watch` has it, and a thread for each talk."""
 
-    def __init__(self, folder: Path, desktop: Desktop, dialog: Dialog) -> None:
-        self.desktop, self.dialog = desktop, dialog
+    def __init__(self, folder: Path, desktop: Desktop, dialog: Dialog, keyring: Keyring | None) -> None:
+        self.desktop, self.dialog, self.keyring = desktop, dialog, keyring
         self.put_off: list[str] = []
         place = folder / str(ME)
         place.mkdir(exist_ok=True)
@@ -103,7 +127,9 @@ class Session:
     def _accept(self) -> None:
         try:
             while True:
-                talk = Talk(Wire(self.listener.accept()[0]), self.desktop, self.dialog, self.put_off.append)
+                talk = Talk(
+                    Wire(self.listener.accept()[0]), self.desktop, self.dialog, self.put_off.append, self.keyring
+                )
                 self.threads.append(threading.Thread(target=talk.hold, daemon=True))
                 self.threads[-1].start()
                 self.begun.set()
@@ -134,8 +160,8 @@ def world(tmp_path):
     links = Links(lambda: frozenset({ME}), {"uuid": UUID, "drive": "red"}, sessions=tmp_path)
     world = SimpleNamespace(links=links, console=Console())
 
-    def session(desktop=None, dialog=None) -> Session:
-        sessions.append(Session(tmp_path, desktop or Desktop(), dialog or Dialog()))
+    def session(desktop=None, dialog=None, keyring=None) -> Session:
+        sessions.append(Session(tmp_path, desktop or Desktop(), dialog or Dialog(), keyring))
         return sessions[-1]
 
     world.session = session
@@ -222,6 +248,68 @@ def test_the_second_try_says_why(world) -> None:
     world.asker.passphrase("Enter passphrase: ", 1)
     world.asker.passphrase("Enter passphrase: ", 2)
     assert session.dialog.errors == ["", "Not accepted, try again (2 of 3)."]
+
+
+# --- the desktop's keyring
+
+RIGHT = Secret(b"correct horse")
+
+
+def test_a_passphrase_in_the_keyring_opens_no_dialog(world) -> None:
+    session = world.session(keyring=Keyring(RIGHT))
+    world.asker.keyring = True
+    assert world.asker.passphrase("Enter passphrase: ", 1) == RIGHT
+    assert session.dialog.errors == []
+
+
+def test_what_is_typed_is_kept_once_it_has_opened_the_drive(world) -> None:
+    session = world.session(dialog=Dialog(RIGHT), keyring=Keyring())
+    world.asker.keyring = True
+    assert world.asker.passphrase("Enter passphrase: ", 1) == RIGHT
+    assert session.keyring.held is None
+    world.asker.keep()
+    assert session.keyring.kept.wait(LATE)
+    assert session.keyring.held == RIGHT
+
+
+def test_a_kept_passphrase_that_opens_nothing_any_more_is_asked_for_and_replaced(world) -> None:
+    session = world.session(dialog=Dialog(RIGHT), keyring=Keyring(Secret(b"of last year")))
+    world.asker.keyring = True
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"of last year")
+    assert world.asker.passphrase("Enter passphrase: ", 2) == RIGHT
+    world.asker.keep()
+    assert session.keyring.kept.wait(LATE)
+    assert session.keyring.held == RIGHT
+
+
+def test_nothing_is_looked_for_or_kept_where_that_was_not_wished(world) -> None:
+    session = world.session(dialog=Dialog(RIGHT), keyring=Keyring(Secret(b"other")))
+    assert world.asker.passphrase("Enter passphrase: ", 1) == RIGHT
+    world.asker.keep()
+    world.links.say(do="keep")  # not even if it is told to
+    world.links.hang_up()
+    session.ended()
+    assert session.keyring.held == Secret(b"other")
+
+
+def test_a_keyring_that_cannot_be_reached_leaves_the_dialog(world) -> None:
+    session = world.session(dialog=Dialog(RIGHT), keyring=Keyring(broken=True))
+    world.asker.keyring = True
+    assert world.asker.passphrase("Enter passphrase: ", 1) == RIGHT
+    world.asker.keep()
+    assert session.keyring.kept.wait(LATE)
+
+
+def test_a_question_can_be_withdrawn_while_the_keyring_waits_to_be_unlocked(world) -> None:
+    keyring = Keyring(RIGHT)
+    keyring.unlocked.clear()
+    session = world.session(keyring=keyring)
+    world.asker.keyring = True
+    world.asker.seconds = 0.3
+    assert world.asker.passphrase("Enter passphrase: ", 1) is None
+    world.links.hang_up()
+    session.ended()
+    keyring.unlocked.set()
 
 
 def test_a_closed_dialog_is_a_no(world) -> None:
