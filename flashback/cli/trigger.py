@@ -162,6 +162,8 @@ def reminded(verbose: front.Verbose = False, config: front.Config = None, state:
         from flashback.trigger.remind import remind
 
         needs_root("flashback reminded")
+        if not app.paths.ledger.exists():  # no drive was ever known here, so none is due
+            return 0
         settings = app.config() if app.paths.config.exists() else None
         with app.ledger() as ledger:
             context = app.context(lambda _event: None)

@@ -62,7 +62,8 @@ def _serve(
         links = Links(lambda: people_here(context.run), {"uuid": uuid, "drive": name})
         asker = Everywhere(links, Console(context.run, uuid, name), name)
         try:
-            settings = config()
+            fresh = drive is None and not context.paths.config.exists()
+            settings = Config(context.paths.config, ()) if fresh else config()
             if not settings.notify.desktop:
                 links.people = frozenset
             work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials, last)

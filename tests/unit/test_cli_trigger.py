@@ -59,3 +59,9 @@ def test_an_ordinary_user_is_offered_sudo_and_may_look(flashback, monkeypatch, c
     assert refused.exit_code == Exit.MISSING
     assert "sudo" in refused.stderr
     assert flashback(command, "--dry-run").exit_code == Exit.DONE
+
+
+def test_the_timer_on_a_machine_that_knows_no_drive_says_and_makes_nothing(flashback, tmp_path) -> None:
+    done = flashback("reminded", "--state", str(tmp_path / "state"))
+    assert (done.exit_code, done.output) == (Exit.DONE, "")
+    assert not (tmp_path / "state").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from flashback.tools import systemctl
 from flashback.trigger import installation, state
 from flashback.trigger.installation import Change, State, look, plan_disable, plan_enable
 from flashback.trigger.pieces import MARK, PIECES, changeable_by, content
+from flashback.trigger.words import AGENT
 
 COMMAND = "/opt/venv/bin/flashback"
 RELOADED = [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
@@ -26,7 +28,7 @@ class Runner:
 
     def __init__(self, **shown: str) -> None:
         self.ran: list[tuple[str, ...]] = []
-        self.shown = {"LoadState": "loaded", "NeedDaemonReload": "no", **shown}
+        self.shown = {"LoadState": "loaded", "NeedDaemonReload": "no", "ActiveState": "active", **shown}
         self.fails: set[str] = set()
 
     def __call__(self, command: Command) -> Result:
@@ -186,7 +188,34 @@ def _program(monkeypatch) -> None:
 @pytest.mark.usefixtures("_program")
 def test_doctor_says_that_it_is_enabled(root) -> None:
     enabled(root)
-    assert [each.verdict for each in state.findings(Runner(), COMMAND, root)] == [Verdict.GOOD]
+    found = state.findings(Runner(), COMMAND, root, sessions=root / "run/user")
+    assert [each.verdict for each in found] == [Verdict.GOOD, Verdict.NOTE]
+
+
+@pytest.mark.usefixtures("_program")
+def test_doctor_says_whose_session_is_asked(root) -> None:
+    enabled(root)
+    mine = root / "run/user" / str(os.getuid())
+    mine.mkdir(parents=True)
+    (first,) = state.findings(Runner(), COMMAND, root, sessions=root / "run/user")[1:]
+    assert (first.verdict, first.remedy) == (Verdict.NOTE, "systemctl --user restart flashback-watch.service")
+    (mine / AGENT).touch()
+    (first,) = state.findings(Runner(), COMMAND, root, sessions=root / "run/user")[1:]
+    assert first.verdict is Verdict.GOOD
+    assert pwd.getpwuid(os.getuid()).pw_name in first.detail
+
+
+@pytest.mark.usefixtures("_program")
+def test_doctor_sees_that_nobody_is_reminded(root) -> None:
+    enabled(root)
+    found = state.findings(Runner(ActiveState="inactive"), COMMAND, root, sessions=root / "run/user")
+    assert "sudo systemctl start flashback-remind.timer" in [each.remedy for each in found]
+
+
+def test_the_unit_works_with_low_priority_and_may_write_where_the_machine_remembers() -> None:
+    unit = content(PIECES[0], COMMAND).splitlines()
+    for line in ("Nice=10", "CPUSchedulingPolicy=batch", "IOSchedulingPriority=7", "StateDirectory=flashback"):
+        assert line in unit
 
 
 def test_doctor_sees_a_missing_file(root) -> None:

@@ -66,7 +66,8 @@ class World:
     def __init__(self, folder, monkeypatch) -> None:
         self.log, self.asker = Log(), Asker()
         self.context = a_context(folder)
-        self.ledger = Ledger.open(folder / "ledger.sqlite")
+        self.ledger_file = folder / "ledger.sqlite"
+        self.ledger = Ledger.open(self.ledger_file)
         self.ledger.enrol(RED)
         self.volumes = (VOLUME,)
         self.there = True
@@ -442,3 +443,21 @@ def test_a_journal_that_is_not_there_stops_nothing(tmp_path) -> None:
 def test_what_is_no_uuid_is_refused_before_anything_else(uuid) -> None:
     with pytest.raises(UsageError):
         serve.serve(None, None, None, uuid)  # type: ignore[arg-type]
+
+
+def test_a_drive_on_a_machine_that_was_never_set_up_is_offered_and_no_configuration_is_missed(
+    world, monkeypatch
+) -> None:
+    def no_configuration() -> Config:
+        raise ConfigError("there is no configuration")
+
+    other = "99999999-8888-4777-8666-000000000000"
+    told: list[str] = []
+    world.volumes = (replace(VOLUME, uuid=other),)
+    monkeypatch.setattr(serve, "people_here", lambda _run: frozenset())
+    monkeypatch.setattr(serve.Everywhere, "notice", lambda _asker, kind, *_more: told.append(kind))
+    ledger = lambda: Ledger.open(world.context.paths.ledger)  # noqa: E731
+    assert serve.serve(world.context.telling, no_configuration, ledger, other) == Exit.DONE
+    assert told == ["offer"]
+    with pytest.raises(ConfigError):
+        serve.serve(world.context.telling, no_configuration, lambda: Ledger.open(world.ledger_file), UUID)
