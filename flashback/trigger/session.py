@@ -16,7 +16,7 @@ from flashback.trigger.words import Gone, Wire
 
 ACTIONS: Final = {"now": "Back up now", "later": "Later", "no": "Not this drive"}
 TICK: Final = 0.2
-_URGENT: Final = frozenset({"danger", "damage"})
+_URGENT: Final = frozenset({"danger", "damage", "insisted"})
 _PASSING: Final = frozenset({"progress"})
 _LONGEST: Final = 600
 
@@ -90,6 +90,7 @@ class Talk:
     _kind: str = ""
     _summary: str = ""
     _question: int | None = None
+    _said: str = ""
     _typed: Secret | None = None
 
     def hold(self) -> None:
@@ -137,6 +138,7 @@ class Talk:
     def _ask(self, number: int, said: str) -> None:
         """Where nothing can be clicked, the passphrase dialog is the question: it can be closed."""
         self._question = number
+        self._said = said
         self._show("question", f"{self.drive}: back up now?", said, ACTIONS)
         if self.desktop is None or "actions" not in self.desktop.capabilities:
             self._answer("now")
@@ -156,7 +158,15 @@ class Talk:
             self._answer(happened[1])
         elif self._question is not None and happened[1] == "dismissed":
             self._answer("no")
-        elif self._question is not None and happened[1] == "expired":  # nobody can click on it any more
+        elif self._question is not None and happened[1] == "expired":
+            self._expired()
+
+    def _expired(self) -> None:
+        """Nobody can click on it any more. It comes back once, as one that the specification wants to stay."""
+        if self._kind == "question":
+            self._notice = 0
+            self._show("insisted", self._summary, self._said, ACTIONS)
+        else:
             self._answer("expired")
 
     def _answer(self, answer: str) -> None:

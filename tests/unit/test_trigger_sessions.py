@@ -36,6 +36,7 @@ class Desktop:
         self.capabilities = list(capabilities)
         self.clicks = list(clicks)
         self.shown: list[tuple[str, str]] = []
+        self.urgent: list[bool] = []
         self.taken_back: list[int] = []
         self.happened: list[tuple[int, str]] = []
         self.broken = False
@@ -44,6 +45,7 @@ class Desktop:
         if self.broken:
             raise Missing("nobody shows notices")
         self.shown.append((summary, body))
+        self.urgent.append(urgent)
         number = replaces or len(self.shown)
         if actions and self.clicks:
             self.happened.append((number, self.clicks.pop(0)))
@@ -182,18 +184,25 @@ def test_a_click_is_the_answer(world, click, consent) -> None:
 
 
 def test_a_question_that_the_desktop_took_off_the_screen_is_one_that_nobody_answered(world) -> None:
-    session = world.session(Desktop("expired"))
+    session = world.session(Desktop("expired", "expired"))
     assert world.asker.consent("") is Consent.NOBODY
     world.links.hang_up()
     session.ended()
-    assert len(session.desktop.shown) == 1
+    assert len(session.desktop.shown) == 2
+
+
+def test_a_question_that_the_desktop_took_off_the_screen_comes_back_once_to_stay(world) -> None:
+    session = world.session(Desktop("expired", "now"))
+    assert world.asker.consent("Yesterday.") is Consent.NOW
+    assert session.desktop.shown == [("red: back up now?", "Yesterday.")] * 2
+    assert session.desktop.urgent == [False, True]
 
 
 def test_who_comes_after_the_question_has_expired_elsewhere_is_asked_anew(world) -> None:
-    session = world.session(Desktop("expired", "now"))
+    session = world.session(Desktop("expired", "expired", "now"))
     assert world.asker.consent("") is Consent.NOBODY
     assert world.asker.consent("") is Consent.NOW
-    assert len(session.desktop.shown) == 2
+    assert len(session.desktop.shown) == 3
 
 
 def test_the_question_names_the_drive_and_offers_three_answers(world) -> None:
