@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from flashback.backup.remembered import remembered
 from flashback.backup.verify import Compared, compare_content
 from flashback.config.values import Master
 from flashback.core.context import Context
@@ -105,14 +106,16 @@ class Proving:
     def _drill(self, drive: OpenDrive) -> None:
         begun = time.monotonic()
         self.context.tell(StepBegun(Step.VERIFY, "files out of the snapshots"))
-        self.drilled = drill(
-            drive.root,
-            sample=self.sample,
-            rng=self.rng,
-            known={each.master: each.read for each in self.compared},
-            watch=drive.watch,
-            told=lambda done: self.context.tell(Progress(Step.VERIFY, done.bytes, None, done.files)),
-        )
+        with remembered(self.context.paths.catalogues, drive.known.uuid) as memory:
+            self.drilled = drill(
+                drive.root,
+                sample=self.sample,
+                rng=self.rng,
+                known={each.master: each.read for each in self.compared},
+                watch=drive.watch,
+                told=lambda done: self.context.tell(Progress(Step.VERIFY, done.bytes, None, done.files)),
+                memory=memory,
+            )
         words = f"{number(self.drilled.files, 'file')} ({size(self.drilled.bytes)}) read out of the snapshots"
         self.context.tell(StepDone(Step.VERIFY, time.monotonic() - begun, words))
 
@@ -142,7 +145,10 @@ class Proving:
         wrong = [_said(each.master, os.fsdecode(path), two) for each in self.compared for path in each.differing]
         wrong += [_said(each.master, os.fsdecode(t.path), t.why) for each in self.compared for t in each.damaged]
         found = self.drilled.damaged if self.drilled is not None else []
-        return wrong + [_said(f"{s.master}/{s.name}", os.fsdecode(_inside(t.path)), t.why) for s, t in found]
+        drilled = {(s.master, s.name, t.path): t.why for s, t in found}  # a sample may come upon one file twice
+        return wrong + [
+            _said(f"{master}/{name}", os.fsdecode(_inside(path)), why) for (master, name, path), why in drilled.items()
+        ]
 
     def _finished(self, reading: Reading, begun: datetime) -> Finished:
         wrong, unread = self._wrong(), [each for done in self.compared for each in done.unread]
@@ -183,7 +189,9 @@ class Proving:
             "seconds": round(time.monotonic() - self.started, 1),
             "unread": self._wrong() + unread,
             "compared": {each.master: each.as_json() for each in self.compared},
-            "drilled": {"files": drilled.files, "bytes": drilled.bytes} if drilled is not None else None,
+            "drilled": {"files": drilled.files, "bytes": drilled.bytes, "remembered": drilled.remembered}
+            if drilled is not None
+            else None,
         }
 
 

@@ -1,6 +1,7 @@
 """A drill: versions of files out of the snapshots are read to their end, as a restore would have to read them.
 
-The drive's checksums are looked at by the kernel as it reads; what does not fit is not given out.
+The drive's checksums are looked at by the kernel as it reads; what does not fit is not given out. Where the catalogue
+knows a state, half of the files are chosen there, so that one that is missing on the drive is missed.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from flashback.core.descent import DIRECTORY, Descent, exchanged
 from flashback.drive import layout, states
 from flashback.drive.states import State
-from flashback.drive.tree import Item, Trouble, digest, item_of, listed
+from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at, unread
 
 TRIES: Final = 20
 """So many times as files are wanted it is tried to find one: directories may be empty."""
@@ -27,11 +28,27 @@ Version = tuple[int, int, int, int]
 
 @dataclass(slots=True)
 class Drill:
-    """What was read. `damaged` are the files that were not given out, with the snapshot they lie in."""
+    """What was read; `remembered` is how many files were held against the catalogue. `damaged` are those that were not
+    given out or are not as noted, with the snapshot they lie in.
+    """
 
     files: int = 0
     bytes: int = 0
+    remembered: int = 0
     damaged: list[tuple[State, Trouble]] = field(default_factory=list)
+
+
+class Memory(Protocol):
+    """What is known of the drive without it."""
+
+    def knows(self, state: State) -> bool:
+        """Whether there is anything to hold a state against."""
+
+    def pick(self, state: State, rng: random.Random) -> bytes | None:
+        """A file that the state should hold, `None` where none was found."""
+
+    def wrong(self, state: State, path: bytes, item: Item | None) -> str:
+        """In what a file of the state is not as it should be; empty where it is, or nothing is known."""
 
 
 def version_of(item: Item) -> Version:
@@ -47,6 +64,7 @@ def drill(
     known: dict[str, set[Version]],
     watch: Callable[[], None],
     told: Callable[[Drill], None],
+    memory: Memory | None = None,
 ) -> Drill:
     """Read `sample` files of random snapshots of the drive open as `root`, or each version of every file once.
 
@@ -60,9 +78,17 @@ def drill(
         for state in states.states_of(root, master)
         if state.name != layout.CURRENT or sample is None
     ]
-    chosen = _every(root, found, known, done) if sample is None else _random(root, found, sample, rng, done)
+    if sample is None:
+        chosen = _every(root, found, known, done)
+    else:
+        chosen = _Sampler(root, rng, done, memory).files(found, sample)
     for state, item in chosen:
         watch()
+        if memory is not None and memory.knows(state):
+            done.remembered += 1
+            if why := memory.wrong(state, item.path.partition(b"/")[2], item):
+                done.damaged.append((state, Trouble(item.path, why)))
+                continue
         with states.opened(root, state) as (folder, _name), Descent(folder, beyond=True) as below:
             try:
                 digest(*below.parent(item.path), afresh=True)
@@ -86,20 +112,50 @@ def _every(root: int, found: list[State], known: dict[str, set[Version]], done: 
                     yield state, item
 
 
-def _random(
-    root: int, found: list[State], sample: int, rng: random.Random, done: Drill
-) -> Iterator[tuple[State, Item]]:
-    """By steps down at random, so that no snapshot has to be listed. Files of small directories come more often."""
-    left = sample
-    for _ in range(sample * TRIES if found else 0):
-        if not left:
-            return
-        state = rng.choice(found)
-        with states.opened(root, state) as (folder, name):
-            item = _one(folder, name, rng, lambda trouble, state=state: done.damaged.append((state, trouble)))  # type: ignore[misc]
-        if item is not None:
-            left -= 1
-            yield state, item
+@dataclass(slots=True)
+class _Sampler:
+    """Chooses by steps down at random, so that no snapshot has to be listed. Files of small directories come more
+    often.
+    """
+
+    root: int
+    rng: random.Random
+    done: Drill
+    memory: Memory | None
+
+    def files(self, found: list[State], sample: int) -> Iterator[tuple[State, Item]]:
+        """So many files; fewer where there are hardly any."""
+        left = sample
+        for _ in range(sample * TRIES if found else 0):
+            if not left:
+                return
+            state = self.rng.choice(found)
+            item = self._remembered(state) if self.memory is not None and self.rng.random() < 0.5 else self._any(state)
+            if item is not None:
+                left -= 1
+                yield state, item
+
+    def _any(self, state: State) -> Item | None:
+        with states.opened(self.root, state) as (folder, name):
+            return _one(folder, name, self.rng, lambda trouble: self.done.damaged.append((state, trouble)))
+
+    def _remembered(self, state: State) -> Item | None:
+        """One that the catalogue names; what is not on the drive is noted."""
+        path = self.memory.pick(state, self.rng) if self.memory is not None else None
+        if path is None or self.memory is None:
+            return None
+        with states.opened(self.root, state) as (folder, name):
+            whole = name + b"/" + path
+            try:
+                item = looked_at(folder, whole)
+            except OSError as problem:
+                self.done.damaged.append((state, unread(whole, problem)))
+                return None
+        if item is None or not item.is_file:
+            self.done.remembered += 1
+            self.done.damaged.append((state, Trouble(whole, self.memory.wrong(state, path, None))))
+            return None
+        return item
 
 
 def _one(folder: int, name: bytes, rng: random.Random, trouble: Callable[[Trouble], None]) -> Item | None:
