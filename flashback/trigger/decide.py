@@ -32,7 +32,7 @@ class Seen:
     """`drive` is `None` where this machine does not know it. `insertion` names this plugging in, `agents` says whether
     somebody's session can be asked, `last_run` is the newest of this drive, `last_plug` the newest question about it.
     `quiet_for` is the configuration's `min_interval` between runs that nobody asked for, `min_battery` what a battery
-    in use must hold.
+    in use must hold. `busy`: somebody works with this drive already.
     """
 
     drive: KnownDrive | None
@@ -45,6 +45,7 @@ class Seen:
     last_plug: PlugRecord | None = None
     power: Power = field(default_factory=Power)
     min_battery: float = 0.0
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def decide(seen: Seen) -> Decision:
         return Decision(Act.WARN, "it was marked lost")
     if drive.standing is Standing.RETIRED:
         return Decision(Act.WARN, "it was marked retired")
+    if seen.busy:
+        return Decision(Act.LEAVE, "another command is at work with it")
     wish = drive.on_plug or seen.default
     if wish is OnPlug.NEVER:
         return Decision(Act.LEAVE, "on_plug is never")

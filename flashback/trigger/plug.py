@@ -11,8 +11,8 @@ from flashback.backup.report import RunRequest
 from flashback.backup.service import back_up
 from flashback.config.values import Config
 from flashback.core.context import Context, NobodyDecides
-from flashback.core.errors import Exit
-from flashback.core.locks import boot_id
+from flashback.core.errors import Exit, Locked
+from flashback.core.locks import boot_id, locked
 from flashback.core.secret import Secret
 from flashback.core.text import age, shown
 from flashback.drive import source
@@ -134,7 +134,16 @@ class Plug:
             last_plug=self.ledger.last_plug(drive.uuid) if drive else None,
             power=power(),
             min_battery=self.config.min_battery,
+            busy=drive is not None and self._is_busy(drive),
         )
+
+    def _is_busy(self, drive: KnownDrive) -> bool:
+        """Whether a command has it in hand: somebody at a terminal waited for it to be plugged in."""
+        try:
+            with locked(self.context.paths.locks / f"{drive.uuid}.lock", purpose=f"look at {drive.name}"):
+                return False
+        except Locked:
+            return True
 
     def _tell_about(self, drive: KnownDrive | None, volume: block.LuksVolume) -> None:
         """A drive that is not backed up to, but that somebody should know of."""

@@ -14,6 +14,7 @@ import pytest
 from flashback.config.values import Config, OnPlug
 from flashback.core.errors import ConfigError, DriveError, DriveState, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
+from flashback.core.locks import locked
 from flashback.core.signals import Interrupted
 from flashback.drive.recognise import Candidate
 from flashback.rotation.ledger import Ledger
@@ -196,6 +197,14 @@ def test_a_source_that_cannot_be_trusted_opens_nothing(world, tmp_path) -> None:
     with pytest.raises(ConfigError):
         world.plug()
     assert world.ran == 0
+
+
+def test_a_drive_that_somebody_at_a_terminal_has_in_hand_is_left_to_them(world) -> None:
+    with locked(world.context.paths.locks / f"{UUID}.lock", purpose="run red"):
+        world.plug()
+    assert (world.ran, world.asker.asked, world.outcome) == (0, [], None)
+    world.plug()
+    assert world.ran == 1
 
 
 def test_never_asks_nobody(world) -> None:
