@@ -153,14 +153,21 @@ def configure(ledger: Ledger, drive: KnownDrive, words: Sequence[str], masters: 
         if changed.masters is None
         else f"it carries {masters_text(changed)}",
         "on_plug": f"on_plug is {on_plug_text(changed)}",
-        "passphrase": f"its passphrase comes from {shown(changed.passphrase)}"
-        if changed.passphrase != source.ASK
-        else "its passphrase is asked for",
+        "passphrase": passphrase_text(changed),
     }
     lines = [text for key, text in said.items() if key in changes]
     told = f"{changed.name}: {'; '.join(lines)}." if lines else ""
     meaning = MEANING[changed.standing].format(name=changed.name) if "standing" in changes else ""
     return changed, " ".join(part for part in (told, meaning) if part)
+
+
+def passphrase_text(drive: KnownDrive) -> str:
+    """Where a drive's passphrase comes from, in words."""
+    if drive.passphrase == source.ASK:
+        return "its passphrase is asked for"
+    if drive.passphrase == source.Way.KEYRING:
+        return "its passphrase is kept in the desktop's keyring once it was typed there and has opened the drive"
+    return f"its passphrase comes from {shown(drive.passphrase)}"
 
 
 def settings(words: Sequence[str], masters: Masters) -> Changes:

@@ -351,3 +351,11 @@ def test_a_command_that_does_not_exist_is_found(source) -> None:
 )
 def test_a_command_that_exists_is_not_reported(source) -> None:
     assert unknown_commands(source) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("ask", "is asked for"), ("keyring", "desktop's keyring"), ("file:/etc/red.key", "comes from file:/etc/red.key")],
+)
+def test_where_a_passphrase_comes_from_is_said_in_words(given, said) -> None:
+    assert said in manage.passphrase_text(replace(RED, passphrase=given))
