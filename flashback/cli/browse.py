@@ -18,7 +18,7 @@ MOUNT_EPILOG = front.examples(
     ("sudo flashback close red", "put it away"),
 )
 
-Where = Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Where to; an empty directory of your own.")]
+Where = Annotated[Path | None, typer.Argument(metavar="DIR", help="Where to; an empty directory of your own.")]
 
 
 def add_to(app: typer.Typer) -> None:

@@ -27,7 +27,7 @@ PassphraseFile = Annotated[
     str | None,
     typer.Option("--passphrase-file", metavar="FILE", help="Read the passphrase from FILE (- is standard input)."),
 ]
-Drive = Annotated[str | None, typer.Argument(metavar="[DRIVE]", help="A drive's name, LUKS UUID or device.")]
+Drive = Annotated[str | None, typer.Argument(metavar="DRIVE", help="A drive's name, LUKS UUID or device.")]
 
 
 def examples(*rows: tuple[str, str], then: str = "") -> str:

@@ -17,7 +17,7 @@ EPILOG = front.examples(
     ("sudo flashback init /dev/sdb", "asks what it needs to know"),
     ("sudo flashback init /dev/sdb --dry-run", "what would be done?"),
     (
-        "sudo flashback init /dev/sdb --name red --erase --passphrase-file secret --recovery-key-file paper.txt",
+        "sudo flashback init /dev/sdb --erase --passphrase-file secret --no-recovery-key",
         "for scripts; with --master DIRECTORY where there is no configuration yet",
     ),
 )

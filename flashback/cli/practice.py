@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 
 def practice(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Where the image files go; removed again. Default: /var/tmp.")
+        Path | None, typer.Argument(metavar="DIR", help="Where the image files go; removed again. Default: /var/tmp.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the files of the rehearsal there to look at.")] = False,
     verbose: front.Verbose = False,

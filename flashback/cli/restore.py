@@ -39,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 Paths = Annotated[
-    list[str] | None, typer.Argument(metavar="[PATH]", help="As you know it: absolute, from here, or MASTER:PATH.")
+    list[str] | None, typer.Argument(metavar="PATH", help="As you know it: absolute, from here, or MASTER:PATH.")
 ]
 Snapshot = Annotated[str | None, typer.Option("--snapshot", metavar="NAME", help="From this snapshot, or `current`.")]
 At = Annotated[

@@ -128,7 +128,7 @@ def versions(
 
 def list_state(
     snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="latest, a name, DRIVE:NAME, or a date.")],
-    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="A folder or file; without: the top.")] = None,
+    path: Annotated[str | None, typer.Argument(metavar="PATH", help="A folder or file; without: the top.")] = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
     config: front.Config = None,
@@ -176,7 +176,7 @@ def _listed(app: App, lookup: Lookup, states: list[State], path: str | None) -> 
 
 def diff(
     one: Annotated[str, typer.Argument(metavar="A", help="latest, a snapshot's name, DRIVE:NAME, or a date.")],
-    other: Annotated[str | None, typer.Argument(metavar="[B]", help="The same; without: the master as it is.")] = None,
+    other: Annotated[str | None, typer.Argument(metavar="B", help="The same; without: the master as it is.")] = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
     config: front.Config = None,

@@ -81,7 +81,7 @@ def read_space(text: str) -> float | int:
         return _share(percent[1], text)
     match = _AMOUNT.fullmatch(text)
     if match is None or match[2] not in _SIZE_UNITS:
-        near = _suggestion(text, _LOOSE_SIZES)
+        near = _suggestion(text, _LOOSE_SIZES) if not text.isdecimal() or int(text) < 100 else ""  # else a share
         raise ValueError(f"expected a share such as 5% or a size such as 10GiB, found {quoted(text)}{near}")
     size = int(match[1]) * _SIZE_UNITS[match[2]]
     if size > _LARGEST_SIZE:

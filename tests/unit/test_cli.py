@@ -81,6 +81,15 @@ def test_every_option_is_explained(path) -> None:
     assert [each.name for each in command.params if each.param_type_name == "option" and not each.help] == []
 
 
+def test_what_may_be_left_out_stands_in_one_pair_of_brackets(flashback) -> None:
+    for command in ("run", "restore", "ls documents", "diff a", "mount", "practice"):
+        assert "[[" not in flashback(f"{command} --help").output
+
+
+def test_the_line_of_every_command_fits_into_eighty_columns(flashback) -> None:
+    assert not [line for line in flashback("--help").output.splitlines() if line.endswith("...") and "ARGS" not in line]
+
+
 def test_the_help_lists_every_family(flashback) -> None:
     said = flashback("--help").output
     assert all(name in said for name in ("init", "run", "close", "status", "snapshots", "config", "doctor", "practice"))

@@ -74,6 +74,13 @@ def test_what_is_neither_share_nor_size_is_refused(text: str, suggestion: str | 
     assert suggestion is None or f"did you mean {suggestion}?" in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["100", "500", "0500"])
+def test_a_share_that_cannot_be_is_not_proposed(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a share") as caught:
+        read_space(text)
+    assert "did you mean" not in str(caught.value)
+
+
 @given(st.integers(min_value=0, max_value=1 << 50) | st.floats(min_value=0, max_value=0.999999))
 def test_every_space_that_is_written_reads_back(value: float) -> None:
     read = read_space(write_space(value))
