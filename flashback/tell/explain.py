@@ -260,11 +260,16 @@ def _findings(error: BaseException) -> tuple[str, ...]:
     found = [shown(line) for line in error.findings] if isinstance(error, FlashbackError) else []
     cause = error.__cause__
     while isinstance(cause, FlashbackError | OSError):
-        words = _what(cause)
+        words = _what(cause) if isinstance(cause, FlashbackError) else _of_system(cause)
         if words not in _what(error) and words not in found:
             found.append(f"Cause: {words}")
         cause = cause.__cause__
     return tuple(found)
+
+
+def _of_system(error: OSError) -> str:
+    """What the system said, without Python's names for it."""
+    return shown(error.strerror) if error.strerror else _what(error)
 
 
 def _default_next(error: BaseException, drive: str) -> str:

@@ -53,6 +53,10 @@ class Step:
         return {"path": str(self.path), "change": self.change.value, "content": self.text}
 
 
+class Unseen(Missing):
+    """Only root may look there."""
+
+
 def placed(path: Path, root: Path) -> Path:
     """A place on the machine below another root directory (tests, packagers)."""
     return root / path.relative_to("/")
@@ -84,11 +88,15 @@ def plan_disable(root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> tu
 
 
 def _read(path: Path) -> str | None:
-    """The text of a file of ours; `None` where there is none. Raises `UsageError` where it is somebody else's."""
+    """The text of a file of ours; `None` where there is none. Raises `UsageError` where it is somebody else's,
+    `Unseen` where we may not look.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError as problem:  # polkit's folder is closed to all but root and polkit
+        raise Unseen(f"only root can see whether {shown(str(path))} is there") from problem
     except OSError as problem:
         raise _foreign(path) from problem
     try:

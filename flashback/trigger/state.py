@@ -10,7 +10,7 @@ from flashback.core.command import Runner
 from flashback.core.errors import FlashbackError
 from flashback.prepare.doctor import Finding, Verdict
 from flashback.tools import systemctl
-from flashback.trigger.installation import TIMER, WATCH, State, look
+from flashback.trigger.installation import TIMER, WATCH, State, Unseen, look
 from flashback.trigger.links import SESSIONS
 from flashback.trigger.pieces import PIECES, changeable_by
 from flashback.trigger.words import AGENT
@@ -22,6 +22,8 @@ def findings(run: Runner, command: str, root: Path = Path("/"), sessions: Path =
     """The first is about all of it. `command` is this installation's; nothing is changed."""
     try:
         states = {piece: look(piece, command, root) for piece in PIECES}
+    except Unseen as problem:
+        return [Finding("plugging in", Verdict.NOTE, problem.what, "sudo flashback doctor")]
     except FlashbackError as problem:
         return [Finding("plugging in", Verdict.MISSING, problem.what, problem.hint)]
     there = [piece for piece, state in states.items() if state is not State.MISSING]

@@ -200,6 +200,14 @@ def test_the_cause_is_named_once() -> None:
     assert explain(error).findings == ("Cause: rsync exited with 11",)
 
 
+def test_of_an_error_of_the_system_its_words_are_said_once_and_not_pythons_names() -> None:
+    error = DriveError("/dev/sdx cannot be read")
+    error.__cause__ = FileNotFoundError(2, "No such file or directory", "/dev/sdx")
+    assert explain(error).findings == ("Cause: No such file or directory",)
+    error.what = "/dev/sdx cannot be read: No such file or directory"
+    assert explain(error).findings == ()
+
+
 def test_control_characters_from_outside_do_not_reach_the_terminal() -> None:
     error = FlashbackError("bad \x1b[31m", hint="a\nb", findings=["\x07"])
     assert not re.search(r"[\x00-\x1f]", "".join(explain(error, drive="r\x1b").lines()))

@@ -230,6 +230,18 @@ def test_doctor_sees_what_another_installation_wrote(root) -> None:
     assert State.OLD in {look(piece, COMMAND, root) for piece in PIECES}
 
 
+def test_doctor_does_not_call_foreign_what_only_root_can_see(root, monkeypatch) -> None:
+    """Debian's polkit closes its folder of rules to all others."""
+
+    def closed(*_anything):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.open", closed)
+    found = finding(root)
+    assert (found.verdict, found.remedy) == (Verdict.NOTE, "sudo flashback doctor")
+    assert "only root can see" in found.detail
+
+
 @pytest.mark.parametrize("shown", [{"LoadState": "not-found"}, {"NeedDaemonReload": "yes"}])
 def test_doctor_sees_that_systemd_has_not_read_it(root, shown) -> None:
     enabled(root)
