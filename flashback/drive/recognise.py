@@ -139,8 +139,9 @@ def block_device(path: str) -> str:
     try:
         status = os.stat(path)
     except OSError as problem:
+        near = f"did you mean {shown(f'/dev/{path}')}? " if path and os.path.exists(f"/dev/{path}") else ""
         raise DriveError(
-            f"there is no device {shown(path)}", hint="`lsblk` lists the devices that are plugged in"
+            f"there is no device {shown(path)}", hint=f"{near}`lsblk` lists the devices that are plugged in"
         ) from problem
     if not stat.S_ISBLK(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a block device"

@@ -75,7 +75,8 @@ def examine(run: Runner, path: str, known: Sequence[KnownDrive]) -> Examined:
     if reasons := why_not(device, devices):
         raise UsageError(
             f"{shown(path)} is in use: {'; '.join(reasons)}",
-            hint="nothing was changed. If it is the right device, put away what uses it first",
+            hint="nothing was changed. If it is the right device, put away what uses it first."
+            f" Signs of an earlier use that nobody needs any more go with `wipefs --all {shown(path)}`",
         )
     if device.size < SMALLEST:
         raise UsageError(

@@ -130,6 +130,13 @@ def test_a_device_that_is_not_there_is_told_as_such(tmp_path) -> None:
         recognise.block_device(str(tmp_path / "sdq"))
 
 
+def test_a_device_without_its_folder_is_guessed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DriveError) as caught:
+        recognise.block_device("null")
+    assert "did you mean /dev/null?" in caught.value.hint
+
+
 @pytest.mark.parametrize(("make", "words"), [("mkdir", "a directory"), ("touch", "not a block device")])
 def test_something_else_than_a_device_is_a_usage_error(tmp_path, make, words) -> None:
     path = tmp_path / "thing"

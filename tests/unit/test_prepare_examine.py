@@ -47,6 +47,12 @@ def test_a_device_in_use_is_refused_with_every_reason(look) -> None:
         look(reasons=("it is mounted on /mnt", "it is swap in use"))
 
 
+def test_signs_of_an_earlier_use_are_told_how_to_go(look) -> None:
+    with pytest.raises(UsageError) as caught:
+        look(reasons=("it is swap space",))
+    assert "`wipefs --all" in caught.value.hint
+
+
 def test_a_device_that_nobody_knows_is_refused(look) -> None:
     with pytest.raises(UsageError, match="not a disk or partition"):
         look(path="/dev/sdq")
