@@ -6,7 +6,9 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -15,6 +17,10 @@ from flashback.core.descent import DIRECTORY, Descent, allow_deep_trees
 CHUNK: Final = 1024 * 1024
 HOLES_FROM: Final = 64 * 1024
 """Holes of smaller files are filled with zeros."""
+AHEAD: Final = 128
+FETCHED: Final = 256 * 1024
+"""So many files of up to so many bytes are asked of the medium before they are read."""
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Item(NamedTuple):
@@ -147,7 +153,7 @@ def digest(parent: int, name: bytes, *, afresh: bool = False, heard: Callable[[i
     `afresh` has the kernel forget what it holds of the file in memory (posix_fadvise(2)), as far as that is on the
     medium; `heard` is told how many bytes were read, chunk by chunk.
     """
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+    descriptor = os.open(name, _READ, dir_fd=parent)
     with open(descriptor, "rb", buffering=0) as file:
         at = os.fstat(descriptor)
         if not stat.S_ISREG(at.st_mode):
@@ -163,14 +169,32 @@ def digest(parent: int, name: bytes, *, afresh: bool = False, heard: Callable[[i
     return state.digest()
 
 
-def fetch(parent: int, name: bytes) -> None:
-    """Have the kernel forget what it holds of the file `name`, and begin to read it from the medium. Raises `OSError`.
+def fetch(descriptor: int) -> None:
+    """Have the kernel forget what it holds of an open file, and begin to read it from the medium (posix_fadvise(2)).
 
-    See posix_fadvise(2). What was not written to the medium yet is not forgotten.
+    What was not written to the medium yet is not forgotten.
     """
-    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
-    finally:
-        os.close(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+
+
+def fetched(items: Iterable[Item], root: int) -> Iterator[Item]:
+    """The entries; the next small files below the directory open as `root` are asked of the medium meanwhile.
+
+    A small file takes the medium longer to find than to read, so that it is well to have asked for many.
+    """
+    waiting: deque[Item] = deque()
+    with Descent(root, beyond=True) as below:
+        for item in items:
+            if item.is_file and item.size <= FETCHED:
+                with suppress(OSError):  # it is read, or missed, when its turn comes
+                    parent, name = below.parent(item.path)
+                    descriptor = os.open(name, _READ, dir_fd=parent)
+                    try:
+                        fetch(descriptor)
+                    finally:
+                        os.close(descriptor)
+            waiting.append(item)
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+    yield from waiting

@@ -44,8 +44,17 @@ class Staging:
     temporary: int
 
     def put(self, old: bytes, target: int, wanted: bytes) -> None:
-        """Give `old` its name in the directory open as `target`. Raises `FileExistsError` where that is taken."""
-        rename_new(self.files, old, target, wanted)
+        """Give `old` its name in the directory open as `target`. Raises `FileExistsError` where that is taken.
+
+        A directory may take the place of an empty one, which the kernel sees to (rename(2)): nothing else is replaced.
+        """
+        try:
+            rename_new(self.files, old, target, wanted)
+        except FileExistsError:
+            ours = os.stat(old, dir_fd=self.files, follow_symlinks=False)
+            if not stat.S_ISDIR(ours.st_mode) or not is_empty(target, wanted):
+                raise
+            _take_over(self.files, old, target, wanted)
 
 
 @contextmanager
@@ -123,6 +132,20 @@ def descended(top: int, way: bytes) -> tuple[int, bytes]:
     return here, rest
 
 
+def is_empty(place: int, name: bytes) -> bool:
+    """Whether `name` in the directory open as `place` is a directory with nothing in it: it may give way to one."""
+    try:
+        found = os.open(name, DIRECTORY, dir_fd=place)
+    except OSError:
+        return False
+    try:
+        return not os.listdir(found)
+    except OSError:
+        return False
+    finally:
+        os.close(found)
+
+
 def free_names(name: bytes, mark: str) -> Iterator[bytes]:
     """The name itself, then those that are tried where it is taken: `a.txt.restored-20260102T030405Z`, then `…-2`."""
     yield name
@@ -189,6 +212,16 @@ def _is_ours(outer: int) -> bool:
     with contextlib.suppress(FileNotFoundError):
         return stat.S_ISREG(os.stat(_OURS, dir_fd=outer, follow_symlinks=False).st_mode)
     return False
+
+
+def _take_over(files: int, old: bytes, target: int, wanted: bytes) -> None:
+    """Exchange a directory for an empty one. Raises `FileExistsError` where that is not possible after all."""
+    try:
+        os.rename(old, wanted, src_dir_fd=files, dst_dir_fd=target)
+    except OSError as problem:
+        if problem.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY}:
+            raise FileExistsError(errno.EEXIST, "it is taken") from problem
+        raise
 
 
 def _inner(outer: int) -> tuple[int, int]:

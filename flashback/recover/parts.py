@@ -64,6 +64,11 @@ class Part:
         """How many files and links it has."""
         return self.items.files
 
+    @property
+    def is_directory(self) -> bool:
+        """Whether what gets a name is one."""
+        return next((item.is_directory for item in self.items), False)
+
     def in_master(self, path: bytes) -> bytes:
         """The path of an entry below its master."""
         return self.before + path if self.wanted.path else path.partition(b"/")[2]
@@ -137,7 +142,7 @@ class Planner:
         part.name = name
         for free in destination.free_names(name, part.state.mark):
             part.name = free
-            if _nothing(part.place, free):
+            if _nothing(part.place, free) or (part.is_directory and destination.is_empty(part.place, free)):
                 break
             if is_equal(part, free, self.owner):
                 part.already = free

@@ -6,28 +6,23 @@ import os
 import stat
 import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO
 
 from flashback.core.command import Runner
 from flashback.core.descent import Descent
 from flashback.core.errors import NotFinished
 from flashback.core.events import Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone, Tell
 from flashback.core.text import number, shown, size
-from flashback.drive.tree import Item, Trouble, digest, fetch, unread
+from flashback.drive.tree import FETCHED, Item, Trouble, digest, fetched, unread
 from flashback.recover import destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, differs, totals
 from flashback.tools import btrfs, rsync
 
 _COMMENTS = (b"#", b";")
-AHEAD: Final = 128
-FETCHED: Final = 256 * 1024
-"""So many files of up to so many bytes are asked of the medium before they are read."""
 
 
 @dataclass(slots=True)
@@ -137,7 +132,7 @@ class Work:
         self._on_the_medium(part, stage)
         checked = _Checked(self, part, done, part.files, part.size)
         with Descent(part.source, beyond=True) as here, Descent(stage.files, beyond=True) as there:
-            for count, item in enumerate(_fetched(part.items, stage.files)):
+            for count, item in enumerate(fetched(part.items, stage.files)):
                 if count % 256 == 0:
                     self.watch()
                 trouble = checked.problem(item, here, there, heard.pop(item.path, ""))
@@ -251,23 +246,6 @@ class _Checked:
             self.told = now
             progress = Progress(Step.VERIFY, self.read, self.size, self.done.files, self.files)
             self.work.tell(progress)
-
-
-def _fetched(items: Iterable[Item], files: int) -> Iterator[Item]:
-    """The entries; what has been written of the next small files is forgotten and asked of the medium meanwhile.
-
-    A small file takes the medium longer to find than to read, so that it is well to have asked for many.
-    """
-    waiting: deque[Item] = deque()
-    with Descent(files, beyond=True) as below:
-        for item in items:
-            if item.is_file and item.size <= FETCHED:
-                with suppress(OSError):  # it is read, or missed, when its turn comes
-                    fetch(*below.parent(item.path))
-            waiting.append(item)
-            if len(waiting) > AHEAD:
-                yield waiting.popleft()
-    yield from waiting
 
 
 class _Unread(Exception):

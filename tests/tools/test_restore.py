@@ -176,6 +176,23 @@ def test_a_file_that_is_there_and_differs_is_left_and_the_version_comes_beside_i
     assert rig.restore("file", when=When(snapshot=OLD))[0].name == f"file.restored-{OLD}-2".encode()
 
 
+def test_an_empty_directory_gives_way_and_one_with_anything_in_it_does_not(rig: Rig) -> None:
+    (rig.copy / "file").write_bytes(b"1")
+    rig.copy.chmod(0o750)
+    (done,) = rig.restore()
+    assert (done.name, (rig.master / "file").read_bytes()) == (b"Documents", b"1")
+    assert stat.S_IMODE(rig.master.stat().st_mode) == 0o750
+    (rig.master / "file").rename(rig.master / "mine")
+    assert rig.restore()[0].name == b"Documents.restored-20260103T000000Z"
+    assert os.listdir(rig.master) == ["mine"]
+
+
+def test_an_empty_directory_does_not_give_way_to_a_file(rig: Rig) -> None:
+    (rig.copy / "name").write_bytes(b"1")
+    (rig.master / "name").mkdir()
+    assert rig.restore("name")[0].name == b"name.restored-20260103T000000Z"
+
+
 def test_what_is_there_and_equal_is_not_restored_again(rig: Rig) -> None:
     odd_tree(rig.copy)
     rig.restore(to=rig.home)
