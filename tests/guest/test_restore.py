@@ -159,6 +159,36 @@ def test_a_path_that_is_nowhere_is_said_with_where_to_look(machine: Machine, red
     assert is_held() == []
 
 
+# --- over what is there
+
+
+def test_what_would_change_is_shown_and_asked_about_and_a_script_says_yes(machine: Machine, red: Path) -> None:
+    kept = machine.home / "kept"
+    shutil.copytree(machine.master, kept)
+    give_to_alice(kept)
+    (machine.master / "photos/1.jpg").write_bytes(b"spoilt")
+    argv = ("restore", "documents:photos", "--in-place", "--passphrase-file", str(machine.secret))
+    done = machine.flashback(*argv)
+    assert (done.returncode, "replaced: photos/1.jpg" in done.stdout) == (2, True), done.stdout + done.stderr
+    with machine.at_terminal(*argv) as terminal:
+        terminal.expect("replaced: photos/1.jpg")
+        terminal.expect("Is it to be changed like this")
+        terminal.send("\r")
+        terminal.expect("nothing was changed")
+        terminal.wait()
+    assert (machine.master / "photos/1.jpg").read_bytes() == b"spoilt"
+    with machine.at_terminal(*argv) as terminal:
+        terminal.expect("Is it to be changed like this")
+        terminal.send("\x1b[B\r")
+        terminal.expect("red is closed; safe to remove")
+        terminal.wait()
+    assert terminal.exitstatus == 0
+    assert equal(kept / "photos", machine.master / "photos", "--omit-dir-times") == ""
+    (machine.master / "photos/0.jpg").unlink()
+    assert restored(machine, *argv[1:3], "--yes")["result"] == "complete"
+    assert equal(kept / "photos", machine.master / "photos", "--omit-dir-times") == ""
+
+
 # --- looking around
 
 
@@ -314,6 +344,26 @@ def test_a_drive_that_is_pulled_leaves_no_half_file_and_the_same_command_goes_on
     assert restored(machine, *argv[1:4])["result"] == "complete"
     assert equal(machine.master / "photos", back / "photos") == ""
     assert os.listdir(back) == ["photos"]
+
+
+def test_a_drive_that_was_pulled_in_a_run_gives_its_last_complete_state(
+    machine: Machine, red: Path, stick: Stick
+) -> None:
+    before = machine.home / "before"
+    shutil.copytree(machine.master, before)
+    give_to_alice(before)
+    (machine.master / "shopping.txt").write_bytes(b"bread, milk and what is not saved\n")
+    (machine.master / "big").write_bytes(os.urandom(60_000_000))
+    give_to_alice(machine.master)
+    child = machine.start("run", "--json", "--passphrase-file", str(machine.secret))
+    until(child, '"step":"copy"')
+    stick.unplug()
+    child.communicate(timeout=PATIENCE)
+    stick.replug()
+    last = restored(machine, "--all", "--to", str(machine.home / "back"))
+    assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+    assert equal(before, machine.home / "back/documents", "--omit-dir-times") == ""
+    assert is_held() == []
 
 
 def test_a_write_protected_drive_that_was_retired_can_still_be_read(machine: Machine, red: Path) -> None:
