@@ -268,7 +268,7 @@ def table(rows: dict[str, dict[str, list[Figures]]]) -> Iterator[str]:
             def middle(key: str, figures: list[Figures] = figures) -> float:
                 return statistics.median(each[key] for each in figures)
 
-            pairs = list(zip(figures, by["rsync"], strict=True))
+            pairs = list(zip(figures, by["rsync"], strict=False))
             ratio = statistics.median(mine["seconds"] / theirs["seconds"] for mine, theirs in pairs)
             slow = statistics.median(_on_a_slow_stick(mine) / _on_a_slow_stick(theirs) for mine, theirs in pairs)
             memory = statistics.median(max(each["memory"], each["memory of children"]) for each in figures)
@@ -313,7 +313,11 @@ def main() -> None:
         )
         sticks = {who: opened.enter_context(Stick.made(folder, who, gigabytes)) for who in there if who not in absent}
         taking_part = Race(above, above / "master", folder, sticks)
-        race(taking_part, tree, asked.rounds)
+        try:
+            race(taking_part, tree, asked.rounds)
+        except BaseException:
+            print("broken off:\n", *table(taking_part.rows), sep="\n")
+            raise
         said = errand(*RSYNC, "-nic", f"{taking_part.master}/", f"{sticks['Flashback'].mount_point}/docs/current/")
         print(
             f"{len(tree.files):,} files ({asked.tree}, seed {asked.seed}), {asked.rounds} rounds; {_versions(sticks)}"

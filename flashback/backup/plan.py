@@ -43,6 +43,10 @@ of them are a quarter of the master and above, the catalogue says nothing: its i
 (FAT, some network file systems), or somebody went through all of it (`chmod -R`)."""
 
 
+WORTH_MOVING: Final = 64 * 1024 * 1024
+"""So many bytes that were renamed are worth a comparison in full one run later, which could not tell that they were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Places:
     """Where a plan may put things: `spool` takes work lists, `avoid` is a folder of ours, mount points and
@@ -157,12 +161,16 @@ def plan_master(
     """Walk the master as its owner, and hold it against its copy.
 
     What the copy holds is in the catalogue, if that can be believed; else, with `full`, and after
-    `full_every` runs that rested on it, it is walked, too, as root and at the same time. Raises what the walk of the
-    master runs into, `DriveGone` when the drive vanishes meanwhile.
+    `full_every` runs that rested on it, it is walked, too, as root and at the same time. So much renamed that it would
+    take long to copy puts that off, to twice as many runs at most. Raises what the walk of the master runs into,
+    `DriveGone` when the drive vanishes meanwhile.
     """
-    if not full and runs_since_full(lines, master.name) < full_every:
+    passed = journal.runs_since_full(lines, master.name)
+    if not full and passed < 2 * full_every:
         try:
-            return _planned(drive, master, lines, places, watch, limits, full=False)
+            plan = _planned(drive, master, lines, places, watch, limits, full=False)
+            if passed < full_every or plan.full or plan.changes.moved.bytes >= WORTH_MOVING:
+                return plan
         except CatalogueBroken:
             forget(places.catalogue(drive, master))
     return _planned(drive, master, lines, places, watch, limits, full=True)
@@ -266,15 +274,6 @@ def state_of(current: int, lines: Sequence[journal.Line], master: str) -> State:
 
 def _walked(current: int | None) -> Iterator[Entry]:
     return walk_incumbent(current) if current is not None else iter(())
-
-
-def runs_since_full(lines: Sequence[journal.Line], master: str) -> int:
-    """How many runs over this master, by the drive's journal, since both sides were last compared in full."""
-    count = 0
-    for line in lines:
-        if line.master == master and line.mark in {journal.Mark.COMPLETE, journal.Mark.UNCHANGED}:
-            count = 0 if line.facts.get("full") else count + 1
-    return count
 
 
 @contextmanager

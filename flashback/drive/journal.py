@@ -146,3 +146,12 @@ def last_moment(lines: Sequence[Line]) -> datetime | None:
     """The moment that the last line of the run with the highest sequence number names."""
     last = max(lines, key=lambda line: line.sequence, default=None)
     return None if last is None else max(line.moment for line in lines if line.sequence == last.sequence)
+
+
+def runs_since_full(lines: Sequence[Line], master: str) -> int:
+    """How many runs over this master, by the drive's journal, since both sides were last compared in full."""
+    count = 0
+    for line in lines:
+        if line.master == master and line.mark in {Mark.COMPLETE, Mark.UNCHANGED}:
+            count = 0 if line.facts.get("full") else count + 1
+    return count

@@ -177,6 +177,16 @@ def test_a_rename_of_everything_is_nothing_that_a_guard_holds(rig: Rig) -> None:
     assert check(rig)["files_moved"] == 600
 
 
+def test_a_large_rename_puts_the_regular_full_comparison_off_to_twice_as_many_runs_at_most(rig: Rig) -> None:  # noqa: F811
+    rig.full_every, found = 2, []
+    filled(rig.master / "d0", files=65, size=MIB)
+    for turn in range(6):
+        (plan,) = rig.back_up().plan.masters
+        found.append((plan.full, plan.changes.moved.files))
+        (rig.master / f"d{turn}").rename(rig.master / f"d{turn + 1}")
+    assert found == [(True, 0), *[(False, 65)] * 4, (True, 0)]
+
+
 def test_names_of_one_file_stay_one_file_wherever_they_go(rig: Rig) -> None:  # noqa: F811
     filled(rig.master / "d", files=3)
     os.link(rig.master / "d/0", rig.master / "d/same")

@@ -15,9 +15,8 @@ from flashback.backup import catalogue as catalogues
 from flashback.backup.catalogue import DOUBTFUL, Draft, Since, State, believed, changed_since
 from flashback.backup.compare import What, compare
 from flashback.backup.listing import Entry, Kept, Kind
-from flashback.backup.plan import runs_since_full
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.drive.journal import Line, Mark
+from flashback.drive.journal import Line, Mark, runs_since_full
 
 STATE = State("a-uuid", 42, "a-run")
 
