@@ -5,12 +5,12 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done || true)
 BIN := .venv/bin
 
-.PHONY: help test try lint unit contract tools guest bench clean needs
+.PHONY: help test try lint unit contract tools guest machine bench clean needs machine-needs
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-test: needs  ## install what is needed, then linters and every floor of the tests
+test: needs machine-needs  ## install what is needed, then linters and every floor of the tests
 	@$(MAKE) --no-print-directory lint; linted=$$?; $(BIN)/python tests/floors.py || exit; \
 	[ $$linted = 0 ] || echo 'The linters are NOT content, see above (make lint).'; exit $$linted
 
@@ -28,6 +28,9 @@ unit contract: .venv/ready
 tools guest: needs
 	@$(BIN)/python tests/floors.py $@
 
+machine: needs machine-needs  ## the tests with systemd, a desktop session and USB sticks, in QEMU (root)
+	@$(BIN)/python tests/floors.py machine
+
 unit:  ## the tests that start no process
 contract:  ## the tests that start fake programs
 tools:  ## the tests with real tools on loop files (root)
@@ -43,6 +46,9 @@ clean:  ## remove what was made here: .venv, caches, build output
 needs:
 	@PYTHON=$(PYTHON) tests/vm/install-needs
 	@$(MAKE) --no-print-directory -s .venv/ready
+
+machine-needs:
+	@PYTHON=$(PYTHON) tests/vm/install-needs machine
 
 # The pip that an old Python brings does not know --group.
 .venv/ready: pyproject.toml flashback/__init__.py

@@ -1,7 +1,8 @@
 """The floors of the tests, held apart, and what all of them share.
 
 A test's floor is the folder it lies in: `unit` starts no process, `contract` starts fake programs, `tools` real ones on
-loop files (root), `guest` runs in a kernel of its own (tests/vm/uml-run). See CONTRIBUTING.md.
+loop files (root), `guest` runs in a kernel of its own (tests/vm/uml-run), `machine` starts whole machines (tests/machine,
+root). See CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from flashback.core.command import Programs
 settings.register_profile("flashback", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("flashback")
 
-FLOORS = ("unit", "contract", "tools", "guest")
+FLOORS = ("unit", "contract", "tools", "guest", "machine")
 HERE = Path(__file__).parent
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 IN_GUEST = os.uname().nodename == "uml" or os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
@@ -92,10 +93,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("tools"):
-        missing = what_tools_lack()
+    for floor, lacks in {"tools": what_tools_lack, "machine": what_machine_lacks}.items():
+        missing = lacks() if item.get_closest_marker(floor) else ""
         if missing and IN_CI:
-            pytest.fail(f"the tools floor must run in CI, but {missing}", pytrace=False)
+            pytest.fail(f"the {floor} floor must run in CI, but {missing}", pytrace=False)
         if missing:
             pytest.skip(missing)
 
@@ -106,6 +107,16 @@ def what_tools_lack() -> str:
         return "loop devices are out of reach (root, and a kernel with loop, are needed)"
     missing = [name for name in ("mkfs.btrfs", "btrfs", "losetup", "mount", "rsync", "cryptsetup") if not on_path(name)]
     return f"programs are missing: {', '.join(missing)} (tests/vm/install-needs installs them)" if missing else ""
+
+
+def what_machine_lacks() -> str:
+    """The same of the machine floor."""
+    if os.geteuid() != 0:
+        return "root is needed, to make a Debian"
+    missing = [name for name in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mkfs.ext4") if not on_path(name)]
+    return (
+        f"programs are missing: {', '.join(missing)} (tests/vm/install-needs machine installs them)" if missing else ""
+    )
 
 
 def on_path(name: str) -> bool:

@@ -1,9 +1,9 @@
 """Run the floors of the tests one after the other and say at the end, loudly, which ran and which could not.
 
-    floors.py [FLOOR...]      unit, contract, tools, guest; all of them if none is named
+    floors.py [FLOOR...]      unit, contract, tools, guest, machine; all of them if none is named
 
 Unit and contract need nothing; tools needs root; guest needs a kernel with dm-crypt, which it starts by itself
-(tests/vm/uml-run), or, with FLASHBACK_TEST_NATIVE=1, uses this one. Where CI is set, a floor that did not run, or not
+(tests/vm/uml-run), or, with FLASHBACK_TEST_NATIVE=1, uses this one; machine needs root and QEMU. Where CI is set, a floor that did not run, or not
 wholly, is a failure. Started by `make test`.
 """
 
@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-FLOORS = ("unit", "contract", "tools", "guest")
+FLOORS = ("unit", "contract", "tools", "guest", "machine")
 TOP = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
@@ -63,30 +63,53 @@ def main(names: list[str]) -> int:
     begun = time.monotonic()
     floors = {name: Floor(name) for name in names or FLOORS}
     sudo = as_root()
+    machine = floors.get("machine")
+    if machine and len(floors) > 1 and (os.cpu_count() or 1) >= GUESTS:
+        with beside("machine", lambda out: run_as_root(machine, sudo, out)) as codes:
+            codes += run_others(floors, sudo)
+    else:
+        codes = run_others(floors, sudo) + ([run_as_root(machine, sudo)] if machine else [])
+    missing = [floor for floor in floors.values() if not floor.ran_wholly]
+    print(summary(list(floors.values()), time.monotonic() - begun, bool(missing)), flush=True)
+    return 1 if any(codes) or (IN_CI and missing) else 0
+
+
+def run_others(floors: dict[str, Floor], sudo: list[str] | None) -> list[int]:
+    """All floors but the machines', one after the other."""
     together = ["unit", "contract", "tools"] if sudo == [] else ["unit", "contract"]
     codes = [run_here([floors[name] for name in together if name in floors], sudo=[])]
     if "tools" in floors and "tools" not in together:
         codes.append(run_as_root(floors["tools"], sudo))
     if "guest" in floors:
         codes.append(run_guest(floors["guest"], sudo))
-    missing = [floor for floor in floors.values() if not floor.ran_wholly]
-    print(summary(list(floors.values()), time.monotonic() - begun, bool(missing)), flush=True)
-    return 1 if any(codes) or (IN_CI and missing) else 0
+    return codes
 
 
-def run_here(floors: list[Floor], sudo: list[str]) -> int:
+@contextlib.contextmanager
+def beside(title: str, work: Callable[[IO[str]], int]) -> Iterator[list[int]]:
+    """Do `work` while the body runs; what it said is shown when both have ended, its code is added to the list."""
+    codes: list[int] = []
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said, ThreadPoolExecutor(1) as pool:
+        other = pool.submit(work, said)
+        yield codes
+        codes.append(other.result())
+        said.seek(0)
+        print(f"\n== {title}\n{said.read()}", flush=True)
+
+
+def run_here(floors: list[Floor], sudo: list[str], out: IO[str] | None = None) -> int:
     """One pytest run for all of these floors; its exit code."""
     if not floors:
         return 0
     with report_for(floors) as report:
-        return pytest(floors, report, sudo=sudo)
+        return pytest(floors, report, sudo=sudo, out=out)
 
 
-def run_as_root(floor: Floor, sudo: list[str] | None) -> int:
+def run_as_root(floor: Floor, sudo: list[str] | None, out: IO[str] | None = None) -> int:
     if sudo is None:
         floor.why.append("needs root: run as root, or let sudo know your password first (sudo -v)")
         return 0
-    return run_here([floor], sudo)
+    return run_here([floor], sudo, out)
 
 
 def run_guest(floor: Floor, sudo: list[str] | None) -> int:
@@ -115,7 +138,7 @@ def run_guests(floor: Floor, sudo: list[str]) -> list[int]:
 
     What the first says is shown at once, what the second says when both have ended.
     """
-    with tempfile.TemporaryDirectory(prefix="flashback-shared-") as shared, contextlib.ExitStack() as opened:
+    with tempfile.TemporaryDirectory(prefix="flashback-shared-") as shared:
 
         def in_guest(out: IO[str] | None) -> int:
             with report_for([floor]) as report:
@@ -125,12 +148,8 @@ def run_guests(floor: Floor, sudo: list[str]) -> list[int]:
 
         if (os.cpu_count() or 1) < GUESTS:
             return [in_guest(None)]
-        second = opened.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace"))
-        with ThreadPoolExecutor(1) as beside:
-            other = beside.submit(in_guest, second)
-            codes = [in_guest(None), other.result()]
-        second.seek(0)
-        print("\n== guest, the second\n" + second.read(), flush=True)
+        with beside("guest, the second", in_guest) as codes:
+            codes.append(in_guest(None))
         return codes
 
 

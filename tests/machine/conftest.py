@@ -1,0 +1,154 @@
+"""What the tests of this floor share: the image, the installed project, a prepared drive, a fresh machine for each file."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.machine.vm import Guest, Process, Result, install_app, ready_image
+
+PASSPHRASE = "correct horse battery staple"
+MASTER = "/home/alice/Documents"
+SECRET = "/root/secret"
+MEMORY = ("/etc/flashback", "/var/lib/flashback")
+"""What a machine knows of its drives."""
+BY_ID = "/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{}-0:0"
+CHEAP = """
+import sys
+import flashback.tools.cryptsetup as cryptsetup
+cryptsetup.STANDARD = cryptsetup.PRACTICE
+from flashback.cli import main
+sys.argv[0] = "flashback"
+main()
+"""
+"""`flashback` with a key derivation that costs nothing: argon2id takes half a minute here."""
+
+
+class Machine(Guest):
+    """A guest on which Flashback is used."""
+
+    def flashback(self, *argv: str, check: bool = True, **how: Any) -> Result:
+        return self.run(["flashback", *argv], check=check, **how)
+
+    def back_up(self, *argv: str, code: int = 0) -> dict[str, Any]:
+        """`flashback run --json` with the passphrase from a file; its last event."""
+        done = self.flashback("run", "--json", "--passphrase-file", SECRET, *argv, check=False)
+        assert done.code == code, done
+        return json.loads(done.out.splitlines()[-1])
+
+    def at_terminal(self, *argv: str, **how: Any) -> Process:
+        """A command on a terminal, for somebody who types."""
+        return self.spawn(list(argv), pty=(40, 200), **how)
+
+    def held(self) -> list[str]:
+        """The mappings that are open, and the mount points of Flashback, in whatever namespace."""
+        line = "cat /sys/block/dm-*/dm/name; grep -hs /run/flashback/mnt /proc/[0-9]*/mountinfo | sort -u"
+        return self.run(line, check=False).out.splitlines()
+
+    def holds_nothing(self) -> bool:
+        return not self.held()
+
+
+class Stick:
+    """An image file that is plugged into a machine as a USB stick, and pulled."""
+
+    def __init__(self, machine: Machine, image: Path) -> None:
+        self.machine, self.image, self.serial = machine, image, image.stem.upper()
+
+    @property
+    def device(self) -> str:
+        return BY_ID.format(self.serial)
+
+    def plug(self) -> str:
+        """Plug it in; return its device once udev is done with it."""
+        self.machine.plug(self.image, self.serial)
+        self.machine.run(f"udevadm wait --settle --timeout=100 {self.device}")
+        return self.device
+
+    def unplug(self) -> None:
+        """Pull it, and wait until the kernel and udev have noticed."""
+        self.machine.unplug(self.serial)
+        self.machine.run(f"udevadm wait --removed --timeout=100 {self.device}")
+
+
+@pytest.fixture(scope="session")
+def image() -> Path:
+    return ready_image()
+
+
+@pytest.fixture(scope="session")
+def app(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install_app(image, tmp_path_factory.mktemp("app") / "app.img")
+
+
+@pytest.fixture(scope="module")
+def fresh(image: Path, app: Path) -> Iterator[Machine]:
+    """A machine on which Flashback is installed and was never used."""
+    with Machine(image, app) as machine:
+        machine.write(SECRET, PASSPHRASE)
+        machine.run(f"chmod 600 {SECRET}; mkdir {MASTER}; echo one > {MASTER}/file; chown -R alice: {MASTER}")
+        yield machine
+        assert machine.held() == []
+
+
+@pytest.fixture
+def make_stick(fresh: Machine, tmp_path: Path) -> Iterator[Callable[[str], Stick]]:
+    """`make_stick("blue")` is a blank one of 400 MB, not plugged in; pulled after the test."""
+    made: list[Stick] = []
+
+    def make(name: str, contents: Path | None = None) -> Stick:
+        path = tmp_path / f"{name}.img"
+        if contents:
+            subprocess.run(["cp", "--sparse=always", contents, path], check=True)
+        else:
+            with path.open("wb") as file:
+                file.truncate(400 << 20)
+        made.append(Stick(fresh, path))
+        return made[-1]
+
+    yield make
+    for stick in made:
+        if stick.serial in fresh.sticks:
+            stick.unplug()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A drive called red, and what the machine that prepared it remembers (a tar archive)."""
+
+    image: Path
+    memory: bytes
+
+
+@pytest.fixture(scope="session")
+def prepared(image: Path, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Made once, with a cheap key derivation; one backup is on it."""
+    folder = tmp_path_factory.mktemp("prepared")
+    with Machine(image, app) as machine:
+        machine.write(SECRET, PASSPHRASE)
+        machine.run(f"chmod 600 {SECRET}; mkdir {MASTER}; echo one > {MASTER}/file; chown -R alice: {MASTER}")
+        path = folder / "red.img"
+        with path.open("wb") as file:
+            file.truncate(400 << 20)
+        stick = Stick(machine, path)
+        init = ("init", stick.plug(), "--name", "red", "--master", MASTER, "--erase", "--no-recovery-key")
+        machine.run(["/opt/flashback/bin/python", "-c", CHEAP, *init, "--passphrase-file", SECRET])
+        archive = folder / "memory.tar"
+        memory = machine.spawn(["tar", "-cP", *MEMORY])
+        memory.wait()
+        stick.unplug()
+        archive.write_bytes(memory.out)
+    return Prepared(path, bytes(memory.out))
+
+
+@pytest.fixture
+def red(fresh: Machine, make_stick: Callable[..., Stick], prepared: Prepared) -> Stick:
+    """The prepared drive, not plugged in, known to the machine."""
+    fresh.run(f"rm -rf {' '.join(MEMORY)} && tar -xP", given=prepared.memory)
+    return make_stick("red", prepared.image)
