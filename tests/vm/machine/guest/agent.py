@@ -137,6 +137,8 @@ class Job:
         while until is None or (self.outputs and time.monotonic() < until):
             if until is None and self.process.poll() is not None:
                 until = time.monotonic() + LINGER
+            while len(self.port.buffer) >= 5:  # came together with what was read before
+                self.request(*self.port.frame())
             poll = select.poll()
             for each in (self.port.fd, *self.outputs):
                 poll.register(each, select.POLLIN)
@@ -146,8 +148,6 @@ class Job:
                 raise Gone
             if event:
                 self.request(*self.port.frame())
-                while len(self.port.buffer) >= 5:
-                    self.request(*self.port.frame())
             for each in ready:
                 self.pass_on(each)
         code = self.process.returncode
