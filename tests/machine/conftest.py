@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -15,7 +15,8 @@ from tests.machine.vm import Guest, Process, Result, install_app, ready_image
 
 PASSPHRASE = "correct horse battery staple"
 MASTER = "/home/alice/Documents"
-SECRET = "/root/secret"
+SECRET = "/run/secret"
+"""The passphrase, in memory: nothing of it is ever on the machine's disk."""
 MEMORY = ("/etc/flashback", "/var/lib/flashback")
 """What a machine knows of its drives."""
 BY_ID = "/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{}-0:0"
@@ -32,6 +33,16 @@ main()
 
 class Machine(Guest):
     """A guest on which Flashback is used."""
+
+    def start(self) -> Self:
+        """See `Guest`."""
+        super().start()
+        self.run(f"umask 077; cat > {SECRET}", given=PASSPHRASE)
+        return self
+
+    def begin_use(self) -> None:
+        """Give alice something that is worth a backup."""
+        self.run(f"mkdir {MASTER} && echo one > {MASTER}/file", user="alice")
 
     def flashback(self, *argv: str, check: bool = True, **how: Any) -> Result:
         return self.run(["flashback", *argv], check=check, **how)
@@ -77,6 +88,12 @@ class Stick:
         self.machine.run(f"udevadm wait --removed --timeout=100 {self.device}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(900))  # the first makes the image; and the machine is slow
+
+
 @pytest.fixture(scope="session")
 def image() -> Path:
     return ready_image()
@@ -91,8 +108,7 @@ def app(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(image: Path, app: Path) -> Iterator[Machine]:
     """A machine on which Flashback is installed and was never used."""
     with Machine(image, app) as machine:
-        machine.write(SECRET, PASSPHRASE)
-        machine.run(f"chmod 600 {SECRET}; mkdir {MASTER}; echo one > {MASTER}/file; chown -R alice: {MASTER}")
+        machine.begin_use()
         yield machine
         assert machine.held() == []
 
@@ -128,22 +144,29 @@ class Prepared:
 
 @pytest.fixture(scope="session")
 def prepared(image: Path, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Made once, with a cheap key derivation; one backup is on it."""
+    """Made once, with a cheap key derivation; no backup is on it."""
     folder = tmp_path_factory.mktemp("prepared")
     with Machine(image, app) as machine:
-        machine.write(SECRET, PASSPHRASE)
-        machine.run(f"chmod 600 {SECRET}; mkdir {MASTER}; echo one > {MASTER}/file; chown -R alice: {MASTER}")
+        machine.begin_use()
         path = folder / "red.img"
         with path.open("wb") as file:
             file.truncate(400 << 20)
         stick = Stick(machine, path)
-        init = ("init", stick.plug(), "--name", "red", "--master", MASTER, "--erase", "--no-recovery-key")
+        init = (
+            "init",
+            stick.plug(),
+            "--name",
+            "red",
+            "--master",
+            MASTER,
+            "--erase",
+            "--no-recovery-key",
+            "--no-first-run",
+        )
         machine.run(["/opt/flashback/bin/python", "-c", CHEAP, *init, "--passphrase-file", SECRET])
-        archive = folder / "memory.tar"
         memory = machine.spawn(["tar", "-cP", *MEMORY])
         memory.wait()
         stick.unplug()
-        archive.write_bytes(memory.out)
     return Prepared(path, bytes(memory.out))
 
 

@@ -187,7 +187,7 @@ class Guest:
         self.power_cut()
         shutil.rmtree(self.folder)
 
-    def start(self) -> Guest:
+    def start(self) -> Self:
         """Go on from the saved state, or, with a disk that was used before, boot; return when the guest is up."""
         disk, state, app = self.folder / "root.img", self.image / "state", self.folder / "app.img"
         wakes = not disk.exists() and state.exists()
@@ -217,9 +217,13 @@ class Guest:
             self.run("blockdev --flushbufs /dev/vdb && mount /opt/flashback")
         return self
 
-    def _listens(self) -> bool:
+    def _check(self) -> None:
         if self._qemu is None or self._qemu.poll() is not None:
-            raise GuestError("QEMU ended: " + (self.folder / "qemu.log").read_text()[-2000:])
+            said = [(self.folder / name).read_text(errors="replace")[-2000:] for name in ("qemu.log", "console.log")]
+            raise GuestError(f"QEMU is gone ({self._qemu and self._qemu.returncode}): " + "\n".join(said))
+
+    def _listens(self) -> bool:
+        self._check()
         with contextlib.suppress(OSError):
             self._connect("qmp.sock").close()
             return True
@@ -235,6 +239,7 @@ class Guest:
     # --- QEMU's control socket
 
     def _connect(self, name: str) -> socket.socket:
+        self._check()
         stream = socket.socket(socket.AF_UNIX)
         try:
             stream.settimeout(20)

@@ -1,0 +1,111 @@
+"""A drive prepared, backed up to, pulled and put back by a person, on a real USB stick and with a desktop running."""
+
+from __future__ import annotations
+
+import json
+
+from tests.machine.conftest import MASTER, PASSPHRASE, SECRET
+from tests.machine.vm import until
+
+CLEAR_LINE = "\x15"
+
+
+def copied_equals_master(machine, stick):
+    """Opened as README.txt on it says, with cryptsetup and mount alone, the copy is what the master is."""
+    partition = f"{stick.device}-part1"
+    machine.run(
+        f"cryptsetup open --readonly --key-file {SECRET} {partition} by-hand && mount -o ro /dev/mapper/by-hand /mnt"
+    )
+    found = machine.run(f"diff -r {MASTER} /mnt/*/current", check=False)
+    machine.run("umount /mnt && cryptsetup close by-hand")
+    return found.out == ""
+
+
+def answer(process, question, given):
+    process.expect(question)
+    process.write(f"{CLEAR_LINE}{given}\r")
+
+
+def test_init_asks_at_a_terminal_what_it_needs_and_ends_with_a_backup_on_a_closed_drive(fresh, make_stick):
+    stick = make_stick("blue")
+    init = fresh.at_terminal("sudo", "flashback", "init", stick.plug(), user="alice")
+    init.expect("QEMU.*BLUE")
+    answer(init, "Which directory shall be backed up", MASTER)
+    answer(init, "What shall this drive be called", "blue")
+    answer(init, "type the word erase", "erase")
+    init.expect("Passphrase for the drive")
+    init.write(f"{PASSPHRASE}\n")
+    init.expect("The same once more")
+    init.write(f"{PASSPHRASE}\n")
+    init.expect("recovery key of the drive blue")
+    answer(init, "Keep it elsewhere as well", "")
+    init.expect("blue is closed; safe to remove")
+    assert init.wait().code == 0
+    assert PASSPHRASE.encode() not in init.out
+    assert fresh.held() == []
+    assert copied_equals_master(fresh, stick)
+
+
+def test_alice_backs_up_by_sudo(fresh, red):
+    red.plug()
+    run = fresh.at_terminal("sudo", "flashback", "run", user="alice")
+    run.expect("passphrase for")
+    run.write(f"{PASSPHRASE}\n")
+    run.expect("red is closed; safe to remove")
+    assert run.wait().code == 0
+    assert fresh.held() == []
+
+
+def begin_to_copy(machine, stick):
+    """A run that is copying a large file, slowly."""
+    machine.run(f"head -c 48M /dev/urandom > {MASTER}/large; sync", user="alice")
+    run = machine.spawn(["flashback", "run", "--json", "--passphrase-file", SECRET])
+    run.expect('"step-begun".*"copy"')
+    machine.slow_down(stick.serial, 2 << 20)
+    run.expect('"bytes_done":[1-9]')
+    return run
+
+
+def test_pulled_in_mid_copy_it_says_so_holds_nothing_and_carries_on_when_it_is_back(fresh, red):
+    red.plug()
+    run = begin_to_copy(fresh, red)
+    red.unplug()
+    done = run.wait()
+    last = json.loads(done.out.splitlines()[-1])
+    assert (done.code, last["result"], last["drive_state"], last["safe_to_remove"]) == (10, "incomplete", "gone", False)
+    assert last["error"]["what"] == "red was unplugged while it was being written to"
+    until("everything to be let go of", fresh.holds_nothing)
+    red.plug()
+    assert fresh.back_up()["result"] == "complete"
+    assert copied_equals_master(fresh, red)
+
+
+def test_run_waits_for_a_drive_and_takes_the_one_that_comes(fresh, red):
+    run = fresh.spawn(["flashback", "run", "--json", "--passphrase-file", SECRET])
+    run.expect("Waiting for a drive")
+    red.plug()
+    done = run.wait()
+    last = json.loads(done.out.splitlines()[-1])
+    assert (done.code, last["drive"], last["safe_to_remove"]) == (0, "red", True)
+
+
+def test_what_the_desktop_opened_is_refused_and_the_desktops_service_is_else_not_in_the_way(fresh, red):
+    red.plug()
+    partition = fresh.run(["realpath", f"{red.device}-part1"]).out.strip()
+    fresh.write("/home/alice/secret", PASSPHRASE, user="alice")
+    fresh.run(["udisksctl", "unlock", "-b", partition, "--key-file", "/home/alice/secret"], user="alice")
+    refused = fresh.flashback("run", "--passphrase-file", SECRET, check=False)
+    assert refused.code == 12
+    assert "do not unplug red. In the way: red is already open as luks-" in refused.out
+    fresh.run(["udisksctl", "lock", "-b", partition], user="alice")
+    assert fresh.back_up()["result"] == "complete"
+
+
+def test_after_a_power_cut_in_mid_copy_the_next_run_completes(fresh, red):
+    red.plug()
+    begin_to_copy(fresh, red)
+    fresh.power_cut()
+    fresh.start()
+    last = fresh.back_up()
+    assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+    assert copied_equals_master(fresh, red)
