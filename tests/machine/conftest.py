@@ -44,6 +44,10 @@ class Machine(Guest):
         """Give alice something that is worth a backup."""
         self.run(f"mkdir {MASTER} && echo one > {MASTER}/file", user="alice")
 
+    def forget_drives(self) -> None:
+        """As if Flashback had never been used here."""
+        self.run(["rm", "-rf", *MEMORY])
+
     def flashback(self, *argv: str, check: bool = True, **how: Any) -> Result:
         return self.run(["flashback", *argv], check=check, **how)
 
@@ -136,42 +140,43 @@ def make_stick(fresh: Machine, tmp_path: Path) -> Iterator[Callable[[str], Stick
 
 @dataclass(frozen=True)
 class Prepared:
-    """A drive called red, and what the machine that prepared it remembers (a tar archive)."""
+    """Drives by name, and what the machine that prepared them remembers (a tar archive)."""
 
-    image: Path
+    images: dict[str, Path]
     memory: bytes
 
 
 @pytest.fixture(scope="session")
 def prepared(image: Path, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Made once, with a cheap key derivation; no backup is on it."""
+    """Red and blue, made once, with a cheap key derivation; no backup is on them."""
     folder = tmp_path_factory.mktemp("prepared")
     with Machine(image, app) as machine:
         machine.begin_use()
-        path = folder / "red.img"
-        with path.open("wb") as file:
-            file.truncate(400 << 20)
-        stick = Stick(machine, path)
-        init = (
-            "init",
-            stick.plug(),
-            "--name",
-            "red",
-            "--master",
-            MASTER,
-            "--erase",
-            "--no-recovery-key",
-            "--no-first-run",
-        )
-        machine.run(["/opt/flashback/bin/python", "-c", CHEAP, *init, "--passphrase-file", SECRET])
+        images = {name: prepare(machine, folder / f"{name}.img") for name in ("red", "blue")}
         memory = machine.spawn(["tar", "-cP", *MEMORY])
         memory.wait()
-        stick.unplug()
-    return Prepared(path, bytes(memory.out))
+    return Prepared(images, bytes(memory.out))
+
+
+def prepare(machine: Machine, path: Path) -> Path:
+    with path.open("wb") as file:
+        file.truncate(400 << 20)
+    stick = Stick(machine, path)
+    init = ["init", stick.plug(), "--name", path.stem, "--master", MASTER, "--erase", "--no-recovery-key"]
+    init += ["--no-first-run", "--passphrase-file", SECRET]
+    machine.run(["/opt/flashback/bin/python", "-c", CHEAP, *init])
+    stick.unplug()
+    return path
 
 
 @pytest.fixture
 def red(fresh: Machine, make_stick: Callable[..., Stick], prepared: Prepared) -> Stick:
-    """The prepared drive, not plugged in, known to the machine."""
+    """A prepared drive, not plugged in; the machine knows it, and blue, and no backup of either."""
     fresh.run(f"rm -rf {' '.join(MEMORY)} && tar -xP", given=prepared.memory)
-    return make_stick("red", prepared.image)
+    return make_stick("red", prepared.images["red"])
+
+
+@pytest.fixture
+def blue(red: Stick, make_stick: Callable[..., Stick], prepared: Prepared) -> Stick:
+    """Red's sibling."""
+    return make_stick("blue", prepared.images["blue"])

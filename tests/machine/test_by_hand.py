@@ -27,6 +27,7 @@ def answer(process, question, given):
 
 
 def test_init_asks_at_a_terminal_what_it_needs_and_ends_with_a_backup_on_a_closed_drive(fresh, make_stick):
+    fresh.forget_drives()
     stick = make_stick("blue")
     init = fresh.at_terminal("sudo", "flashback", "init", stick.plug(), user="alice")
     init.expect("QEMU.*BLUE")
@@ -104,8 +105,10 @@ def test_what_the_desktop_opened_is_refused_and_the_desktops_service_is_else_not
 def test_after_a_power_cut_in_mid_copy_the_next_run_completes(fresh, red):
     red.plug()
     begin_to_copy(fresh, red)
+    fresh.run("echo kept > /etc/kept; sync -f /etc/kept; echo lost > /etc/lost")
     fresh.power_cut()
     fresh.start()
+    assert fresh.run("cat /etc/kept; cat /etc/lost", check=False).out == "kept\n", "the machine itself is cut, too"
     last = fresh.back_up()
     assert (last["result"], last["safe_to_remove"]) == ("complete", True)
     assert copied_equals_master(fresh, red)

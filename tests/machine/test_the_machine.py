@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.machine.vm import GuestError, until
+from tests.machine.vm import GuestError
 
 
 def test_alice_sits_at_a_desktop_and_bob_does_not(fresh):
@@ -43,14 +43,3 @@ def test_a_command_is_typed_to_and_stopped(fresh):
 def test_a_command_that_fails_says_so(fresh):
     with pytest.raises(GuestError, match="exited with 3"):
         fresh.run("exit 3")
-
-
-def test_after_a_power_cut_what_was_not_written_is_lost(fresh, make_stick):
-    stick = make_stick("blue")
-    stick.plug()
-    fresh.run("echo kept > /etc/kept; sync; echo lost > /etc/lost")
-    fresh.power_cut()
-    fresh.start()
-    assert fresh.run("cat /etc/kept; cat /etc/lost", check=False).out == "kept\n"
-    assert fresh.run(["test", "-b", stick.device]).code == 0
-    until("alice to be logged in", lambda: "alice" in fresh.run("loginctl list-sessions").out)
