@@ -10,7 +10,7 @@ BIN := .venv/bin
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-test: needs machine-needs  ## install what is needed, then linters and every floor of the tests
+test: needs  ## install what is needed, then linters and every floor of the tests but `machine`
 	@$(MAKE) --no-print-directory lint; linted=$$?; $(BIN)/python tests/floors.py || exit; \
 	[ $$linted = 0 ] || echo 'The linters are NOT content, see above (make lint).'; exit $$linted
 

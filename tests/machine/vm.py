@@ -33,7 +33,7 @@ HERE = Path(__file__).parents[1] / "vm/machine"
 CACHE = Path(
     os.environ.get("FLASHBACK_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "flashback"
 )
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds until what should happen counts as not happening: the host may be busy."""
 PORTS = 8
 """Commands that can run at a time in one guest."""

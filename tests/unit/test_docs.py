@@ -181,3 +181,31 @@ def test_a_section_is_read_from_its_heading_its_table_and_its_last_line():
     )
     options = {"--name", "-n", "--json", "--state"}
     assert sections(text) == {("drive", "set"): (["DRIVE", "KEY=VALUE"], options)}
+
+
+PLUGGED = TOP / "docs/how-to/plug-in-and-walk-away.md"
+NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def rows_without_test(page: str, tests: Path) -> list[str]:
+    """The lines of the table "What happens when" that name no test that exists ("the same": that of the line above)."""
+    rows = [row for row in re.findall(r"^\|.*\|$", page, re.MULTILINE) if not row.startswith(("|--", "| when |"))]
+    rows = [row for row in rows if row.count("|") == 4]  # the other tables have two columns
+
+    def exists(row: str) -> bool:
+        named = NAMED.search(row)
+        if named is None:
+            return row.endswith("| the same |")
+        file = tests / named[1]
+        return file.exists() and f"def {named[2]}(" in file.read_text("utf-8")
+
+    return [row for row in rows if not exists(row)] if rows else ["there is no table"]
+
+
+def test_each_line_of_what_happens_when_is_held_by_a_test_that_exists():
+    assert rows_without_test(PLUGGED.read_text("utf-8"), TOP / "tests") == []
+
+
+@pytest.mark.parametrize("cell", ["`unit/test_docs.py::test_gone`", "`unit/gone.py::test_docs`", "", "as it should be"])
+def test_a_line_without_a_test_is_found(cell):
+    assert rows_without_test(f"| a | b | {cell} |", TOP / "tests") == [f"| a | b | {cell} |"]
