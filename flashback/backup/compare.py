@@ -12,7 +12,8 @@ from typing import Final
 
 import msgspec
 
-from flashback.backup.listing import Entry, Item, Kept, Kind, order
+from flashback.backup.listing import Entry, Item, Kept, Kind, Same, order
+from flashback.catalogue.frames import CatalogueBroken
 
 WATCHED_EVERY: Final = 4096
 """So many entries lie between two calls of `watch`."""
@@ -149,6 +150,9 @@ class Comparison:
         if isinstance(new, Kept):
             self._keep(new.path)
             return None
+        if isinstance(new, Same):
+            self._as_it_was(new.path)
+            return None
         if old is None or new.path != old.path:
             return self._only_in_master(new)
         self._next_old()
@@ -204,6 +208,26 @@ class Comparison:
                 self._links.keep(self._old)
             self._record(self._old)
             self._next_old()
+
+    def _as_it_was(self, path: bytes) -> None:
+        """Take what the listing has at `path` and below for what the master has. Raises `CatalogueBroken`.
+
+        Names of one file may lie elsewhere, where they were looked at: for these the master's device is that of now.
+        """
+        old, prefix, directory = self._old, _below(path), Kind.DIRECTORY
+        if old is None or old.path != path or old.kind is not directory or self.root is None:
+            raise CatalogueBroken("a directory that was left out of the walk is not in the list")
+        record, unchanged, device = self._record, self.unchanged, self.root[0]
+        while old is not None and (old.path.startswith(prefix) or old.path == path):
+            if old.nlink > 1 and old.kind is not directory:
+                new = msgspec.structs.replace(old, dev=device)
+                record(new)
+                self._links.add(new, old, None)
+            else:
+                record(old)
+                unchanged.add(old)
+            self._next_old()
+            old = self._old
 
     def _next_new(self) -> None:
         self._new = next(self._master, None)

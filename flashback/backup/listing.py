@@ -61,7 +61,22 @@ class Kept(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
     path: bytes
 
 
-Item = Entry | Kept
+class Same(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
+    """A directory in the master that is known to be, with all below it, as it was when the last listing was made.
+
+    It stands instead of all that, and only where the master's listing is held against that last one.
+    """
+
+    path: bytes
+
+
+class Linked(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
+    """Said beside a listing: `path` is a link that was followed; what is there may change without the master."""
+
+    path: bytes
+
+
+Item = Entry | Kept | Same
 """What the master's listing consists of, in one order; no path comes twice."""
 
 KINDS: Final = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IFLNK: Kind.SYMLINK}

@@ -20,6 +20,9 @@ CACHE_TAG: Final = b"CACHEDIR.TAG"
 CACHE_SIGNATURE: Final = b"Signature: 8a477f597d28d172789f06886806bc55"
 NO_BACKUP: Final = b".nobackup"
 MARKERS: Final = frozenset({CACHE_TAG, NO_BACKUP})
+OURS: Final = b".flashback-snapshots"
+"""Where a snapshot of a Btrfs master lies while a run reads from it; never backed up, whatever it is."""
+LOOKED_AT: Final = MARKERS | {OURS}
 
 
 def valid(directory: int, found: Iterable[bytes]) -> bytes | None:

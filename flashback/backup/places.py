@@ -27,7 +27,8 @@ class Frame:
     """A directory that is open: `names` are those still to come, `before` is its path with a slash after it.
 
     `links` is how many links were followed on the way to it; `room` is how long a name in it may be, in bytes;
-    `marked` says that a marker file in it keeps out everything else; `attributes` is its path in /proc.
+    `marked` says that a marker file in it keeps out everything else; `attributes` is its path in /proc. `anew`: nothing
+    below it may be taken for what it was.
     """
 
     fd: int
@@ -40,6 +41,7 @@ class Frame:
     links: int = 0
     room: int = 255
     marked: bool = False
+    anew: bool = False
 
     def closes_loop(self, at: os.stat_result) -> bool:
         """Whether the directory `at` is this one or one of those above it."""

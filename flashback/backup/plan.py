@@ -5,10 +5,9 @@ It is made by reading only: one walk of each master, held against the copy on th
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,19 +17,20 @@ from typing import Any, Final
 from flashback.backup.catalogue import Draft, Since, State, believed, forget
 from flashback.backup.changes import ChangeSet, Spool
 from flashback.backup.compare import Change, Comparison, compare, difference
-from flashback.backup.filter import Filter
 from flashback.backup.guard import MasterFacts, worth_inspecting
 from flashback.backup.inspect import Inspection, inspect
 from flashback.backup.listing import Entry, Item
-from flashback.backup.reader import Owner, owner_of, reading_master
+from flashback.backup.reader import Owner, owner_of
+from flashback.backup.reading import reading
 from flashback.backup.renamed import Listing, Look, both, noting, with_renames
 from flashback.backup.renames import Search
+from flashback.backup.road import Looked
 from flashback.backup.room import Room
+from flashback.backup.source import Source
 from flashback.backup.tally import Counts, Tally
 from flashback.backup.walk import walk_incumbent
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.config.values import Guards, Master
-from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark
 from flashback.core.text import stamp
 from flashback.drive import journal, layout
@@ -69,7 +69,7 @@ class MasterPlan:
     """What the run is going to do with one master. `snapshot` is the name that the incumbent gets first, if any.
 
     `draft` is the catalogue to be, `full` says that the copy itself was looked at; `counts` and `inspection` are what
-    the guards judge by.
+    the guards judge by. `looked`: what the walk was not sure of; `reading`: by which road it went, for people.
     """
 
     master: Master
@@ -82,6 +82,8 @@ class MasterPlan:
     full: bool
     counts: Counts
     inspection: Inspection
+    looked: Looked = field(default_factory=Looked)
+    reading: dict[str, object] = field(default_factory=dict)
 
     def facts(self) -> MasterFacts:
         """What the guards look at."""
@@ -99,7 +101,7 @@ class MasterPlan:
 
     def as_json(self) -> dict[str, Any]:
         """For `--dry-run` and `--json`."""
-        return {**self.changes.as_json(), "snapshot": self.snapshot}
+        return {**self.changes.as_json(), "snapshot": self.snapshot, "reading": self.reading}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ def plan_master(
     full_every: int,
     watch: Callable[[], None],
     limits: Guards,
+    source: Source,
 ) -> MasterPlan:
     """Walk the master as its owner, and hold it against its copy.
 
@@ -168,17 +171,17 @@ def plan_master(
     passed = journal.runs_since_full(lines, master.name)
     if not full and passed < 2 * full_every:
         try:
-            plan = _planned(drive, master, lines, places, watch, limits, full=False)
+            plan = _planned(drive, source, lines, places, watch, limits, full=False)
             if passed < full_every or plan.full or plan.changes.moved.bytes >= WORTH_MOVING:
                 return plan
         except CatalogueBroken:
             forget(places.catalogue(drive, master))
-    return _planned(drive, master, lines, places, watch, limits, full=True)
+    return _planned(drive, source, lines, places, watch, limits, full=True)
 
 
 def _planned(
     drive: OpenDrive,
-    master: Master,
+    source: Source,
     lines: Sequence[journal.Line],
     places: Places,
     watch: Callable[[], None],
@@ -187,6 +190,7 @@ def _planned(
     full: bool,
 ) -> MasterPlan:
     remarks: list[Remark] = []
+    master, looked = source.master, Looked()
     owner = owner_of(master.path, master.owner)
     state = journal.incumbent(lines, master.name)
     draft, since, tally = Draft.begun(places.catalogues), Since(), Tally(int.from_bytes(os.urandom(4)))
@@ -196,11 +200,20 @@ def _planned(
         if current is not None and state.complete and not full:
             now = state_of(current, lines, master.name)
             known = opened.enter_context(believed(places.catalogue(drive, master), now))
+        listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
+        narrow = source.narrow(owner, places.catalogue(drive, master), listing) if listing is not None else None
         master_entries = opened.enter_context(
-            _reading(master, owner, avoid=places.avoid, remark=remarks.append, with_xattrs=known is None)
+            reading(
+                master,
+                owner,
+                avoid=places.avoid,
+                remark=remarks.append,
+                with_xattrs=known is None,
+                narrow=narrow,
+                looked=looked,
+            )
         )
         entries = master_entries, (known.entries() if known is not None else _walked(current))
-        listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
         change = tally.change if current is not None else _nothing_to_judge
         look = _look(*entries, listing, draft, since, tally.gone, change, places, watch)
         changes, draft = look.changes, look.draft
@@ -220,6 +233,8 @@ def _planned(
         full=known is None,
         counts=counts,
         inspection=inspection,
+        looked=looked,
+        reading=source.as_json(narrow=narrow is not None),
     )
 
 
@@ -274,27 +289,6 @@ def state_of(current: int, lines: Sequence[journal.Line], master: str) -> State:
 
 def _walked(current: int | None) -> Iterator[Entry]:
     return walk_incumbent(current) if current is not None else iter(())
-
-
-@contextmanager
-def _reading(master: Master, owner: Owner, **how: Any) -> Iterator[Iterator[Item]]:  # noqa: ANN401 - as `reading_master`
-    """`reading_master`, with a sentence for a master that cannot be read at all."""
-    rules = Filter(master.rules)
-    with reading_master(master.path, owner, filter=rules, symlinks=master.symlinks, **how) as items:
-        yield _told(items, master.path, owner)
-
-
-def _told(items: Iterator[Item], path: Path, owner: Owner) -> Iterator[Item]:
-    try:
-        yield from items
-    except OSError as problem:
-        why = os.strerror(problem.errno or 0)
-        if problem.errno in {errno.EACCES, errno.EPERM}:
-            raise ConfigError(
-                f"{owner.name} cannot read {path}: {why}",
-                hint="a master is read as its owner: name somebody who may as its `owner`, or change its mode",
-            ) from problem
-        raise NotFinished(f"{path} cannot be read: {why}", hint="look at it with ls, then run again") from problem
 
 
 def snapshot_due(state: journal.Incumbent, existing: Sequence[str], *, changed: bool) -> str | None:

@@ -22,7 +22,8 @@ import msgspec
 
 from flashback.backup.content import Look
 from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry, Item, Kept
+from flashback.backup.listing import Entry, Item, Kept, Linked, Same
+from flashback.backup.narrow import Narrow
 from flashback.backup.walk import Produce, Said, walking
 from flashback.config.values import Symlinks
 from flashback.core.errors import ConfigError, NotFinished
@@ -74,10 +75,11 @@ class _Ended(msgspec.Struct, array_like=True, frozen=True):
 class _Frame(msgspec.Struct, array_like=True, frozen=True):
     """What is sent at a time; the last one has an `end`."""
 
-    items: list[Entry | Kept]
+    items: list[Entry | Kept | Same]
     remarks: list[_Remarked]
     end: _Ended | None = None
     looks: list[Look] = []
+    linked: list[bytes] = []
 
 
 def owner_of(path: Path, name: str | None) -> Owner:
@@ -132,8 +134,12 @@ def reading_master(
     remark: Callable[[Remark], None],
     avoid: Path | None = None,
     with_xattrs: bool = True,
+    narrow: Narrow | None = None,
+    linked: Callable[[bytes], object] = lambda _path: None,
 ) -> Iterator[Iterator[Item]]:
     """Walk the master at `path` as its owner. `avoid` is a directory of ours that is never entered, if it exists.
+
+    `narrow`: see `walking`; `linked` is told the links that were followed.
 
     Raises `OSError` (with the errno that the owner met) when `path` cannot be opened or listed, and `ReadingFailed`.
     """
@@ -142,15 +148,22 @@ def reading_master(
         with contextlib.suppress(FileNotFoundError):
             at = os.stat(avoid)
             barred = frozenset({(at.st_dev, at.st_ino)})
-    produce = walking(path, filter=filter, symlinks=symlinks, avoid=barred, with_xattrs=with_xattrs)
+    produce = walking(path, filter=filter, symlinks=symlinks, avoid=barred, with_xattrs=with_xattrs, narrow=narrow)
     with _reading(owner, produce) as frames:
-        yield _items(frames, remark, owner.place if owner is not None else None)
+        yield _items(frames, remark, linked, owner.place if owner is not None else None)
 
 
-def _items(frames: Iterator[_Frame], remark: Callable[[Remark], None], place: tuple[int, int] | None) -> Iterator[Item]:
+def _items(
+    frames: Iterator[_Frame],
+    remark: Callable[[Remark], None],
+    linked: Callable[[bytes], object],
+    place: tuple[int, int] | None,
+) -> Iterator[Item]:
     for frame in frames:
         for each in _remarks(frame):
             remark(each)
+        for path in frame.linked:
+            linked(path)
         if place is not None and frame.items:
             _refuse_another(frame.items[0], place)
             place = None
@@ -300,6 +313,7 @@ class _Sender:
         self.items: list[Item] = []
         self.remarks: list[_Remarked] = []
         self.looks: list[Look] = []
+        self.linked: list[bytes] = []
 
     def emit(self, said: Said) -> None:
         """Take one item or remark."""
@@ -307,17 +321,20 @@ class _Sender:
             self.remarks.append(_Remarked(said.kind.value, said.path, said.detail))
         elif isinstance(said, Look):
             self.looks.append(said)
+        elif isinstance(said, Linked):
+            self.linked.append(said.path)
         else:
             self.items.append(said)
-        if len(self.items) >= BATCH or len(self.remarks) >= BATCH:
+        if len(self.items) >= BATCH or len(self.remarks) >= BATCH or len(self.linked) >= BATCH:
             self.send()
 
     def send(self, end: _Ended | None = None) -> None:
         """Write a frame; a write to a pipe may take less than it was given."""
-        payload = self.encode(_Frame(self.items, self.remarks, end, self.looks))
+        payload = self.encode(_Frame(self.items, self.remarks, end, self.looks, self.linked))
         self.items.clear()
         self.remarks.clear()
         self.looks.clear()
+        self.linked.clear()
         rest = memoryview(len(payload).to_bytes(4, "big") + payload)
         while rest:
             rest = rest[os.write(self.pipe.fileno(), rest) :]

@@ -10,8 +10,10 @@ from typing import Final
 
 from flashback.backup.catalogue import forget
 from flashback.backup.changes import Spool
+from flashback.backup.copy import CopyResult
 from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
 from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, state_of
+from flashback.backup.source import Source
 from flashback.catalogue.library import Library
 from flashback.config.values import Config
 from flashback.core.context import Context
@@ -98,6 +100,22 @@ def _in_the_way(plan: MasterPlan, doubtful: frozenset[bytes]) -> bool:
         return False
     cleared = (plan.changes.remove_first, plan.changes.apart, plan.changes.remove_after)
     return b"" in doubtful or any(path in doubtful for paths in cleared for path in paths)
+
+
+def keep_sources(
+    drive: OpenDrive,
+    plans: Sequence[MasterPlan],
+    sources: Mapping[str, Source],
+    places: Places,
+    copies: Mapping[str, CopyResult],
+) -> None:
+    """Note that the drive holds what the masters' snapshots do, where nothing went wrong."""
+    for plan in plans:
+        name = plan.master.name
+        wrong = name in copies and copies[name].remarks
+        sources[name].keep(
+            plan.owner, places.catalogue(drive, plan.master), plan.looked, entries=0 if wrong else plan.draft.count
+        )
 
 
 def distrust_history(drive: OpenDrive, plan: MasterPlan, context: Context) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,13 @@ from flashback.backup.record import (
     keep_catalogue,
     keep_configuration,
     keep_history,
+    keep_sources,
     touched,
 )
 from flashback.backup.report import Report, RunRequest
 from flashback.backup.siblings import keep_siblings
+from flashback.backup.source import Source
+from flashback.backup.taking import sources
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
 from flashback.core.errors import NotFinished
@@ -73,7 +76,7 @@ class Run:
     def execute(self) -> None:
         """Do it all. Raises what stopped it; the drive is then put away nevertheless."""
         self.watch.before(self.missing)
-        with self.session.held(purpose="run", read_only=self.request.dry_run) as drive:
+        with self.session.held(purpose="run", read_only=self.request.dry_run) as drive, self._sources() as self.sources:
             plan = self._see_and_plan(drive)
             holds = self.watch.after(plan)
             self.context.tell(Planned(plan.as_json(self.known.name) | self.watch.shown(holds)))
@@ -89,6 +92,13 @@ class Run:
             self._look_back(drive)
 
     # --- see, plan
+
+    def _sources(self) -> AbstractContextManager[dict[str, Source]]:
+        active = {drive.uuid for drive in self.ledger.drives() if drive.standing is Standing.ACTIVE}
+        masters = [master for master in self.masters if master not in self.missing]
+        return sources(
+            self.context, masters, drive=self.known.uuid, drives=active | {self.known.uuid}, dry=self.request.dry_run
+        )
 
     def _see_and_plan(self, drive: OpenDrive) -> Plan:
         self.context.tell(StepBegun(Step.PLAN, ", ".join(str(each.path) for each in self.masters)))
@@ -148,6 +158,7 @@ class Run:
                 full_every=self.config.full_every,
                 watch=drive.watch,
                 limits=self.config.guards,
+                source=self.sources[master.name],
             )
         except OSError as problem:
             if problem.errno != errno.ENOSPC:
@@ -187,6 +198,7 @@ class Run:
         keep_siblings(self.context, self.ledger, drive)
         keep_history(drive, plan.masters, self.report.touched, self.context)
         self._prove(drive)
+        keep_sources(drive, plan.masters, self.sources, self.places, self.report.copies)
 
     def _bring_up_to_date(self, drive: OpenDrive, plan: MasterPlan) -> None:
         name = plan.master.name

@@ -19,8 +19,9 @@ from flashback.backup.content import Look
 from flashback.backup.filter import Filter, Match
 from flashback.backup.incumbent import walk_incumbent
 from flashback.backup.links import LONGEST_CHAIN, leaves
-from flashback.backup.listing import Entry, Item, Kept, Kind
-from flashback.backup.markers import MARKERS, valid
+from flashback.backup.listing import Entry, Item, Kept, Kind, Linked, Same
+from flashback.backup.markers import LOOKED_AT, OURS, valid
+from flashback.backup.narrow import Narrow
 from flashback.backup.places import (
     ENCODING,
     ENTER,
@@ -44,8 +45,9 @@ LONGEST_PATH: Final = 4090
 BATCH: Final = 400
 """Items that are gathered at a time."""
 
-Said = Item | Remark | Look
+Said = Item | Linked | Remark | Look
 Produce = Callable[[Callable[[Said], None]], None]
+Tell = Callable[[Remark | Linked], None]
 
 
 def walk_master(
@@ -65,8 +67,8 @@ def walk_master(
     changes its working directory as it goes: the calls for attributes take no directory descriptor, and cost three
     times as much by way of /proc. Raises `OSError` when `root` itself cannot be listed.
     """
-    master = _Master(filter, symlinks, avoid, remark, with_xattrs=with_xattrs, own_process=own_process)
-    return master.walk(root)
+    tell: Tell = lambda said: None if isinstance(said, Linked) else remark(said)  # noqa: E731
+    return _Master(filter, symlinks, avoid, tell, with_xattrs=with_xattrs, own_process=own_process).walk(root)
 
 
 def walking(
@@ -76,16 +78,19 @@ def walking(
     symlinks: Symlinks,
     avoid: frozenset[tuple[int, int]] = frozenset(),
     with_xattrs: bool = True,
+    narrow: Narrow | None = None,
 ) -> Produce:
     """What `reader.reading_as` runs as the owner: open `path`, walk it, give away entries and remarks as they come.
 
-    It is for a process of its own, whose working directory it changes.
+    It is for a process of its own, whose working directory it changes. What `narrow` knows to be as it was is not
+    entered, and is given away as `Same`.
     """
 
     def produce(emit: Callable[[Said], None]) -> None:
         root = os.open(path, ENTER)
         try:
             master = _Master(filter, symlinks, avoid, emit, with_xattrs=with_xattrs, own_process=True)
+            master.narrow = narrow
             for item in master.walk(root):
                 emit(item)
         finally:
@@ -100,7 +105,7 @@ class _Master:
         rules: Filter,
         symlinks: Symlinks,
         avoid: frozenset[tuple[int, int]],
-        remark: Callable[[Remark], None],
+        remark: Tell,
         *,
         with_xattrs: bool,
         own_process: bool,
@@ -113,6 +118,7 @@ class _Master:
         self.own_process = own_process
         self.uid = os.geteuid()
         self.sockets = 0
+        self.narrow: Narrow | None = None
 
     def walk(self, root: int) -> Iterator[Item]:
         """See `walk_master`."""
@@ -192,6 +198,7 @@ class _Master:
                 return self._failed(path, problem)
             if self.symlinks is Symlinks.KEEP or not leaves(target, path):
                 return None if _out(frame, name, Kind.FILE) else self._kept_link(frame, name, at, target)
+        self.tell(Linked(path))
         try:
             at = os.stat(name, dir_fd=frame.fd)
         except OSError as problem:
@@ -233,11 +240,13 @@ class _Master:
             return Kept(path)
         return self._kept(RemarkKind.SPECIAL_FILE, path, "a named pipe" if stat.S_ISFIFO(at.st_mode) else "a device")
 
-    def _entered(self, frame: Frame, name: bytes, at: os.stat_result, *, follow: bool) -> Kept | Frame:
+    def _entered(self, frame: Frame, name: bytes, at: os.stat_result, *, follow: bool) -> Kept | Same | Frame:
         """Open a directory and read its names; where that fails all of it is kept."""
         path, links = frame.before + name, frame.links + follow
         if (at.st_dev, at.st_ino) in self.avoid:
             return self._kept(RemarkKind.GENERAL, path, "is Flashback's own, drives are mounted there; left out")
+        if self.narrow is not None and not links and not frame.anew and self.narrow.is_same(path, at.st_ino):
+            return Same(path)
         if links and frame.closes_loop(at):
             return self._kept(RemarkKind.LOOPING_LINK, path, "it leads to a directory that it lies in")
         try:
@@ -263,6 +272,8 @@ class _Master:
             links,
         )
         frame.room = min(255, LONGEST_PATH - len(before))
+        if self.narrow is not None and parent is not None:
+            frame.anew = parent.anew or self.narrow.is_other(path, at.st_ino)
         if parent is None or not parent.marked:
             try:
                 frame.names = iter(self._names(frame))
@@ -285,7 +296,9 @@ class _Master:
         with os.scandir(frame.fd) as entries:
             for entry in entries:
                 name = entry.name.encode(ENCODING, ERRORS)
-                if name in MARKERS:
+                if name in LOOKED_AT:
+                    if name == OURS:
+                        continue
                     markers.append(name)
                 # What no rule meets as a directory none meets as a file: only the others are looked at more closely.
                 if judge_directory(name) is not None and not (links_wait and entry.is_symlink()):

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     USER = "user name"
     FILES = "list of files"
     SYMLINKS = "follow, external or keep"
+    BTRFS = "auto or never"
     COUNT = "whole number"
     SPACE = "share or size"
     SHARE = "share"
@@ -53,6 +54,7 @@ SETTINGS: Final = (
         "follow",
         "follow: what links lead to; external: only where they lead out of the master; keep: the links themselves",
     ),
+    Setting(MASTER, "btrfs", Kind.BTRFS, "auto", "auto: where it is on Btrfs, a run reads from a snapshot of it"),
     Setting(MASTER, "exclusions", Kind.FILES, "[]", "files with patterns to leave out, in rsync's syntax"),
     Setting("keep", "last", Kind.COUNT, "3", "the newest snapshots, whatever their age; at least 1"),
     Setting("keep", "hourly", Kind.COUNT, "0", "hours of which one snapshot is kept"),

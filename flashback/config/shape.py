@@ -17,7 +17,7 @@ from flashback.config.findings import Findings, Place, did_you_mean, quoted
 from flashback.config.nodes import Entries, Items, Node, Scalar
 from flashback.config.settings import Kind, section
 from flashback.config.units import read_count, read_duration, read_space
-from flashback.config.values import OnPlug, Symlinks
+from flashback.config.values import Btrfs, OnPlug, Symlinks
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -230,6 +230,7 @@ READERS: Final[dict[Kind, Callable[[Node], Any]]] = {
     Kind.USER: _user,
     Kind.FILES: _files,
     Kind.SYMLINKS: _one_of(Symlinks),
+    Kind.BTRFS: _one_of(Btrfs),
     Kind.COUNT: _count,
     Kind.SPACE: _space,
     Kind.SHARE: _share,

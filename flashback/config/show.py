@@ -97,6 +97,7 @@ def _master(master: Master) -> dict[str, Any]:
         "path": str(master.path),
         "owner": master.owner,
         "symlinks": str(master.symlinks),
+        "btrfs": str(master.btrfs),
         "exclusions": [str(file) for file in master.exclusion_files],
     }
 
@@ -107,5 +108,6 @@ def _master_lines(master: Master) -> tuple[str, ...]:
         f"    path: {yaml_text(str(master.path))}",
         f"    owner: {'null' if master.owner is None else yaml_text(master.owner)}",
         f"    symlinks: {master.symlinks}",
+        f"    btrfs: {master.btrfs}",
         f"    exclusions: [{', '.join(yaml_text(str(file)) for file in master.exclusion_files)}]",
     )

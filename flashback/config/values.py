@@ -16,6 +16,13 @@ class Symlinks(StrEnum):
     KEEP = "keep"
 
 
+class Btrfs(StrEnum):
+    """Whether a master on Btrfs is read from a snapshot."""
+
+    AUTO = "auto"
+    NEVER = "never"
+
+
 class OnPlug(StrEnum):
     """What happens when a drive is plugged in."""
 
@@ -52,6 +59,7 @@ class Master:
     symlinks: Symlinks = Symlinks.FOLLOW
     exclusion_files: tuple[Path, ...] = ()
     rules: tuple[Rule, ...] = ()
+    btrfs: Btrfs = Btrfs.AUTO
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,11 @@ _MS_REMOUNT: Final = 32
 _SAFE: Final = _MS_RDONLY | 2 | 4 | 8 | 1024  # nosuid, nodev, noexec, noatime
 _MS_REC: Final = 16384  # linux/mount.h
 _MS_SLAVE: Final = 1 << 19
+_MS_BIND: Final = 4096
+_UMOUNT_NOFOLLOW: Final = 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_own: Final[set[str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,13 @@ def private_namespace() -> None:
     if not moved or _libc.mount(b"none", b"/", None, ctypes.c_ulong(_MS_REC | _MS_SLAVE), None) != 0:
         why = os.strerror(ctypes.get_errno())
         raise Missing(f"a mount namespace of its own is not allowed here: {why}", hint="start again with sudo")
+    _own.add(os.readlink(PROC / "self/ns/mnt"))
+
+
+def is_private() -> bool:
+    """Whether this process sees other mounts than the rest of the machine, which then does not see ours."""
+    mine = os.readlink(PROC / "self/ns/mnt")
+    return mine in _own or mine != os.readlink(PROC / "1/ns/mnt")
 
 
 def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = (), read_only: bool = False) -> None:
@@ -95,6 +105,26 @@ def mount_subvolume(directory: int, device: str, subvolume: int) -> None:
 def seal(directory: int) -> None:
     """Make the mount whose top is open as `directory` read-only. Raises `DriveError`."""
     _mount_at(directory, "none", "", _SAFE | _MS_REMOUNT, "")
+
+
+def bind(source: int, over: int) -> None:
+    """Show the directory open as `source` where the one open as `over` is. Raises `DriveError`."""
+    place, what = f"/proc/self/fd/{over}".encode(), f"/proc/self/fd/{source}".encode()
+    if _libc.mount(what, place, None, ctypes.c_ulong(_MS_BIND), None) != 0:
+        raise DriveError(os.strerror(ctypes.get_errno()))
+
+
+def unbind(place: Path, device: int, *, patience: float = PATIENCE) -> None:
+    """Take away what `bind` shows at `place`, known by its `st_dev`; nothing to do where that is not there.
+
+    Raises `StillHeld` when it is busy for longer than `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while os.stat(place).st_dev == device:
+        if _libc.umount2(os.fsencode(place), _UMOUNT_NOFOLLOW) != 0:
+            if time.monotonic() > end:
+                raise StillHeld((f"{place}: {os.strerror(ctypes.get_errno())}",), hint="end what uses it")
+            time.sleep(0.05)
 
 
 def _mount_at(directory: int, source: str, kind: str, flags: int, options: str) -> None:

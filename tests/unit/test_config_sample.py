@@ -16,7 +16,7 @@ from flashback.config.reader import read
 from flashback.config.sample import first_configuration, first_exclusions, name_for, write_first
 from flashback.config.settings import SETTINGS, described
 from flashback.config.show import as_json, as_yaml
-from flashback.config.values import Config, Guards, Keep, Master, Notify, OnPlug, Rotation, Symlinks
+from flashback.config.values import Btrfs, Config, Guards, Keep, Master, Notify, OnPlug, Rotation, Symlinks
 
 RUNTIME = Path("/run/flashback")
 REPOSITORY = Path(__file__).parents[2]
@@ -156,11 +156,15 @@ CONFIGS = st.builds(
     file=st.just(Path("/x")),
     masters=st.dictionaries(
         st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._-]{0,20}\Z").filter(lambda name: name != "README.txt"),
-        st.tuples(PATHS, st.none() | st.just("root"), st.sampled_from(Symlinks)),
+        st.tuples(PATHS, st.none() | st.just("root"), st.sampled_from(Symlinks), st.sampled_from(Btrfs)),
         min_size=1,
         max_size=3,
     )
-    .map(lambda masters: tuple(Master(name, path, owner, symlinks) for name, (path, owner, symlinks) in masters.items()))
+    .map(
+        lambda masters: tuple(
+            Master(name, path, owner, symlinks, btrfs=btrfs) for name, (path, owner, symlinks, btrfs) in masters.items()
+        )
+    )
     .filter(lambda masters: len({master.path for master in masters}) == len(masters)),
     keep=st.builds(
         Keep, st.integers(min_value=1, max_value=99), COUNTS, COUNTS, COUNTS, COUNTS, COUNTS,
@@ -201,6 +205,7 @@ def test_what_is_shown_as_json_has_every_setting_in_plain_units(tmp_path: Path) 
                 "path": "/home/alice/Documents",
                 "owner": None,
                 "symlinks": "follow",
+                "btrfs": "auto",
                 "exclusions": [str(tmp_path / "exclusions.txt")],
             }
         },
