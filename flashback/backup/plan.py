@@ -203,15 +203,7 @@ def _planned(
         listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
         narrow = source.narrow(owner, places.catalogue(drive, master), listing) if listing is not None else None
         master_entries = opened.enter_context(
-            reading(
-                master,
-                owner,
-                avoid=places.avoid,
-                remark=remarks.append,
-                with_xattrs=known is None,
-                narrow=narrow,
-                looked=looked,
-            )
+            reading(master, owner, places.avoid, remarks.append, looked, narrow, with_xattrs=known is None)
         )
         entries = master_entries, (known.entries() if known is not None else _walked(current))
         change = tally.change if current is not None else _nothing_to_judge

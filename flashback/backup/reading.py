@@ -22,12 +22,12 @@ from flashback.core.events import Remark
 def reading(
     master: Master,
     owner: Owner,
-    *,
     avoid: Path,
     remark: Callable[[Remark], None],
-    with_xattrs: bool,
-    narrow: Narrow | None,
     looked: Looked,
+    narrow: Narrow | None,
+    *,
+    with_xattrs: bool,
 ) -> Iterator[Iterator[Item]]:
     """As `reader.reading_master`; `looked` is told what the walk was not sure of. Raises `FlashbackError`."""
     with reading_master(

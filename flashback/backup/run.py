@@ -167,6 +167,8 @@ class Run:
                 f"this machine has no room in {self.places.spool} for the lists of what is to be done",
                 hint="make room there, then run again; nothing was written to the drive",
             ) from problem
+        if failed := self.sources[master.name].failed:
+            self._remark(Remark(RemarkKind.GENERAL, master.name, b"", f"{failed}; it was read as it is"))
         for remark in plan.remarks:
             self._remark(remark)
         return plan

@@ -43,12 +43,16 @@ class Taken:
 
 @dataclass(slots=True)
 class Source:
-    """How one master is read in this run over one drive. `why`: what stands against less than a whole walk of it."""
+    """How one master is read in this run over one drive. `why`: what stands against less than a whole walk of it.
+
+    `failed`: a snapshot should have been taken, and could not be.
+    """
 
     master: Master
     drive: str
     taken: Taken | None = None
     why: str = ""
+    failed: str = ""
 
     def as_json(self, *, narrow: bool) -> dict[str, object]:
         """For the plan (docs/reference/json.md)."""

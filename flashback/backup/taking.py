@@ -51,7 +51,7 @@ def sources(
                 taking.take(others, drives, dry=dry)
             except (OSError, FlashbackError) as problem:
                 words = problem.what if isinstance(problem, FlashbackError) else os.strerror(problem.errno or 0)
-                source.why = f"no snapshot could be taken: {words}"
+                source.why = source.failed = f"no snapshot could be taken: {words}"
         yield found
 
 

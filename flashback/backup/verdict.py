@@ -9,7 +9,7 @@ from typing import Final
 
 from flashback.backup.filter import Filter
 from flashback.backup.links import leaves
-from flashback.backup.markers import MARKERS, NO_BACKUP, valid
+from flashback.backup.markers import MARKERS, NO_BACKUP, OURS, valid
 from flashback.backup.walk import LONGEST_PATH
 from flashback.config.values import Master, Rule, Symlinks
 from flashback.core.text import shown
@@ -50,6 +50,8 @@ def verdict(master: Master, path: bytes) -> Verdict:
 
 def _step(master: Master, rules: Filter, here: bytes, *, last: bool) -> Verdict | None:
     """The decision at one path on the way; `None`: nothing speaks of it, go on."""
+    if here.rpartition(b"/")[2] == OURS:
+        return Verdict(inside=False, why="Flashback takes its own snapshots of a Btrfs master there", where=here)
     marked = _marked(master, here)
     if marked is not None:
         return marked

@@ -98,7 +98,7 @@ class PlainTeller(Teller):
             self._remark(event.remark)
         elif isinstance(event, Planned):
             if self._verbosity is not Verbosity.QUIET:
-                self._lines(plan_lines(event.plan))
+                self._lines(plan_lines(event.plan, details=self._verbosity is Verbosity.VERBOSE))
         elif self._verbosity is not Verbosity.QUIET and not isinstance(event, Progress):
             self._out.line(_line(event))
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from flashback.core.errors import DriveState, Exit
 from flashback.core.events import UNREAD, Finished, Remark, RemarkKind
 from flashback.core.text import duration, number, shown, size
-from flashback.tell import Facts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored
+from flashback.tell import Facts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored, roads
 from flashback.tell.counted import counts, intentions, total_of
 from flashback.tell.explain import DRIVE_SENTENCES, still_held_line
 
@@ -120,7 +120,7 @@ def remark_text(remark: Remark) -> str:
     return ": ".join(part for part in (place, WORDS[remark.kind], shown(remark.detail)) if part)
 
 
-def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
+def plan_lines(plan: Mapping[str, Any], *, details: bool = False) -> tuple[Line, ...]:
     """The plan of a run (`PlanFacts`) or of an init (`device`, `steps`) as a person reads it."""
     known = cast("PlanFacts", plan)
     name = shown(known.get("drive", ""))
@@ -129,6 +129,7 @@ def plan_lines(plan: Mapping[str, Any]) -> tuple[Line, ...]:
         lines.append(Line(f"{shown(master)}: {intentions(facts)}", depth=1))
         if facts.get("snapshot"):
             lines.append(Line(f"what is on the drive now is kept as snapshot {shown(str(facts['snapshot']))}", depth=2))
+        lines += [Line(each, depth=2) for each in [roads.road(facts)] if details and each]
     if plan.get("device"):
         device = ", ".join(shown(str(plan[key])) for key in ("device", "model", "serial") if plan.get(key))
         lines.append(Line(f"on {device}" + (f", {size(plan['size'])}" if plan.get("size") else ""), depth=1))

@@ -168,7 +168,7 @@ class TerminalTeller(Teller):
                     self._print(Line(shown(event.text)))
             case Planned():
                 if self._verbosity is not Verbosity.QUIET:
-                    self._print(*plan_lines(event.plan))
+                    self._print(*plan_lines(event.plan, details=self._verbosity is Verbosity.VERBOSE))
             case Finished():
                 self._finished(event)
 

@@ -297,7 +297,13 @@ def test_every_field_of_the_values_is_in_the_table() -> None:
     fields = {f"keep.{name}" for name in Keep.__slots__} | {f"rotation.{name}" for name in Rotation.__slots__}
     fields |= {f"notify.{name}" for name in Notify.__slots__} | {f"guards.{name}" for name in Guards.__slots__}
     fields |= set(Config.__slots__) - {"file", "masters", "keep", "rotation", "guards", "notify"}
-    fields |= {"masters.NAME.path", "masters.NAME.owner", "masters.NAME.symlinks", "masters.NAME.exclusions", "masters.NAME.btrfs"}
+    fields |= {
+        "masters.NAME.path",
+        "masters.NAME.owner",
+        "masters.NAME.symlinks",
+        "masters.NAME.exclusions",
+        "masters.NAME.btrfs",
+    }
     assert {setting.path for setting in SETTINGS} == fields
 
 
