@@ -79,7 +79,7 @@ def reading(rig: Rig, **how) -> dict[str, object]:
 NARROW = {"snapshot": True, "changes_only": True, "why": None}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_after_every_run_the_copy_equals_the_master(rig: Rig, seed: int) -> None:
     gardener = Gardener(rig.master, seed)
     gardener.work(60)
@@ -116,9 +116,9 @@ def across(rig: Rig, meddler: Meddler, outside: Meddler) -> None:
 @pytest.mark.parametrize(
     ("seed", "owner", "symlinks", "rules"),
     [
-        *((seed, "root", True, False) for seed in range(20, 23)),
-        *((seed, "nobody", False, False) for seed in range(30, 33)),
-        *((seed, "nobody", True, True) for seed in range(40, 43)),
+        *((seed, "root", True, False) for seed in range(20, 21)),
+        *((seed, "nobody", False, False) for seed in range(30, 32)),
+        *((seed, "nobody", True, True) for seed in range(40, 42)),
     ],
 )
 def test_what_is_left_out_of_a_walk_is_as_the_copy_has_it(rig: Rig, seed, owner, symlinks, rules) -> None:
