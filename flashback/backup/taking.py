@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -72,16 +73,19 @@ class _Taking:
         if self.source.master.btrfs is Btrfs.NEVER:
             self.source.why = road.obstacle(road.Facts(wanted=False))
             return
-        living = self._open(os.open(self.place, DIRECTORY))
         try:
+            living = self._open(os.open(self.place, DIRECTORY))
             subvolume = btrfs.subvolume(living)
         except OSError:
             self.source.why = road.obstacle(road.Facts(on_btrfs=False))
             return
         top = _top_of(self.place)
-        folder = self._folder(top, dry=dry) if top is not None and mount.is_private() else None
-        self.source.why = road.obstacle(self._facts(living, subvolume, top, others, has_folder=folder is not None))
-        if top is None or folder is None or self.source.why:
+        self.source.why = road.obstacle(self._facts(living, subvolume, top, others))
+        if top is None or self.source.why:
+            return
+        folder = self._folder(top, dry=dry)
+        if folder is None:
+            self.source.why = road.obstacle(road.Facts(folder=False))
             return
         _tidy(folder, drives)
         self._show(living, subvolume, top, folder)
@@ -91,22 +95,19 @@ class _Taking:
         return descriptor
 
     def _folder(self, top: Path, *, dry: bool) -> int | None:
-        """Our folder, made where it is missing. Raises `FlashbackError` for one that is not root's alone."""
-        name = os.fsdecode(OURS)
+        """Our folder, made where it is missing. Raises `OSError`, `FlashbackError` for one that is not root's alone."""
         above = self._open(os.open(top, DIRECTORY))
-        if dry and not os.path.lexists(top / name):
-            return None
-        if os.fstatvfs(above).f_flag & os.ST_RDONLY:
-            return None
-        folder = self.opened.enter_context(layout.made_directory(above, name))
+        if not os.path.lexists(top / os.fsdecode(OURS)):
+            if dry:
+                return None
+            os.mkdir(OURS, 0o700, dir_fd=above)
+        folder = self._open(os.open(OURS, DIRECTORY, dir_fd=above))
         at = os.fstat(folder)
         if at.st_uid != 0 or stat.S_IMODE(at.st_mode) & 0o077 or at.st_dev != os.fstat(above).st_dev:
-            raise FlashbackError(f"{top / name} is not a folder of root's alone")
+            raise FlashbackError(f"{top / os.fsdecode(OURS)} is not a folder of root's alone")
         return folder
 
-    def _facts(
-        self, living: int, subvolume: btrfs.Subvolume, top: Path | None, others: Sequence[str], *, has_folder: bool
-    ) -> road.Facts:
+    def _facts(self, living: int, subvolume: btrfs.Subvolume, top: Path | None, others: Sequence[str]) -> road.Facts:
         writable = not os.fstatvfs(living).f_flag & os.ST_RDONLY and not subvolume.read_only
         below = [each.target for each in mount.mounts() if Path(each.target) != self.place]
         nested = _nested(self.source.master, living, subvolume.id, top, self.place) if top is not None else ()
@@ -114,7 +115,6 @@ class _Taking:
             private=mount.is_private(),
             whole=top is not None,
             writable=writable,
-            folder=has_folder,
             mounts=tuple(target for target in below if Path(target).is_relative_to(self.place)),
             subvolumes=tuple(shown(path) for path in nested),
             ours=tuple(_ours_in(self.context.paths, self.place)),
@@ -210,7 +210,15 @@ def _ours_in(paths: Paths, place: Path) -> Iterator[str]:
 
 
 def _tidy(folder: int, drives: Collection[str]) -> None:
-    """Remove what runs that were killed have left, and the marks of drives that do not count any more."""
+    """Remove what runs that were killed have left, and the marks of drives that do not count any more.
+
+    Not while somebody has a snapshot here: this run of another master, or one with a configuration of its own.
+    """
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        return
     for name in os.listdir(folder):
         if _SNAPSHOT.fullmatch(name):
             with suppress(FlashbackError):
@@ -218,6 +226,7 @@ def _tidy(folder: int, drives: Collection[str]) -> None:
         elif (mark := _TOKEN.fullmatch(name)) and mark["drive"] not in drives:
             with suppress(OSError):
                 os.unlink(name, dir_fd=folder)
+    fcntl.flock(folder, fcntl.LOCK_SH)
 
 
 def _given_back(folder: int, name: str) -> None:

@@ -21,8 +21,9 @@ from pathlib import Path
 import pytest
 
 from flashback.backup import taking
+from flashback.backup.report import Report
 from flashback.backup.source import memory
-from flashback.config.values import Btrfs, Rule, Symlinks
+from flashback.config.values import Btrfs, Master, Rule, Symlinks
 from flashback.core.errors import NoSpace
 from flashback.tools import btrfs, btrfs_changes, mount
 from tests.conftest import mounted_btrfs, run
@@ -113,6 +114,12 @@ def across(rig: Rig, meddler: Meddler, outside: Meddler) -> None:
         os.symlink(os.path.relpath(outside.one("fd"), os.path.dirname(link)), link)
 
 
+def totals(report: Report) -> tuple[int, ...]:
+    """What the guards judge by."""
+    changes = report.plan.masters[0].changes
+    return changes.files_in_master, changes.bytes_in_master, changes.files_on_drive, changes.on_drive.directories
+
+
 @pytest.mark.parametrize(
     ("seed", "owner", "symlinks", "rules"),
     [
@@ -128,9 +135,9 @@ def test_what_is_left_out_of_a_walk_is_as_the_copy_has_it(rig: Rig, seed, owner,
     meddler.work(80)
     outside.work(20)
     for turn in range(10):
-        rig.back_up()
-        rig.back_up("oracle", full=True)
+        report, oracle = rig.back_up(), rig.back_up("oracle", full=True)
         assert tree_of(rig) == [], turn
+        assert totals(report) == totals(oracle)
         assert rig.still_to_do() == {}, turn
         meddler.work(meddler.random.choice([0, 1, 3, 15]))
         outside.work(2)
@@ -229,6 +236,33 @@ def test_what_a_killed_run_and_a_drive_that_is_gone_have_left_is_removed(known: 
     (folder / "somebody's").write_bytes(b"x")
     assert reading(known) == NARROW
     assert sorted(os.listdir(folder)) == sorted([f"{known.drive.known.uuid}.docs", "somebody's"])
+
+
+def test_two_masters_in_one_subvolume_each_have_a_snapshot(rig: Rig) -> None:
+    some_files(rig)
+    photos = rig.master.with_name("photos")
+    photos.mkdir()
+    (photos / "one").write_bytes(b"1")
+    one, two = rig.settings, Master("photos", photos, "root", Symlinks.KEEP)
+    context = rig.context()
+    for _turn in range(2):
+        with taking.sources(context, (one, two), drive="d" * 36, drives=(), dry=False) as found:
+            assert all(each.taken for each in found.values())
+            assert len(list(folder_of(rig).glob("run-*"))) == 2
+            assert os.stat(photos).st_dev != os.stat(rig.master).st_dev
+            assert (photos / "one").read_bytes() == b"1"
+    assert list(folder_of(rig).iterdir()) == []
+
+
+def test_masters_that_lie_in_each_other_are_read_as_they_are(rig: Rig) -> None:
+    some_files(rig)
+    inner = replace(rig.settings, name="inner", path=rig.master / "d")
+    with taking.sources(rig.context(), (rig.settings, inner), drive="d" * 36, drives=(), dry=False) as found:
+        assert [each.why for each in found.values()] == [
+            "it and another master lie in each other: inner",
+            "it and another master lie in each other: docs",
+        ]
+    assert not folder_of(rig).exists()
 
 
 # --- when a master is read as it is

@@ -73,8 +73,8 @@ class Rig:
         self.now += timedelta(seconds=5)
         return self.now
 
-    def back_up(self, name: str = "docs", *, full: bool = False, dry: bool = False) -> running.Report:
-        context = Context(
+    def context(self) -> Context:
+        return Context(
             run=Programs(),
             signals=StopSignals(),
             clock=self.clock,
@@ -83,6 +83,9 @@ class Rig:
             paths=Paths(config=self.state / "no.yaml", state=self.state, runtime=self.state),
             machine="test",
         )
+
+    def back_up(self, name: str = "docs", *, full: bool = False, dry: bool = False) -> running.Report:
+        context = self.context()
         os.sync()  # what a test did by hand is on the drive by the next run: it is mounted anew
         with Ledger.open(context.paths.ledger) as ledger:
             if not list(ledger.drives()):
