@@ -69,8 +69,11 @@ def private_namespace() -> None:
 
 def is_private() -> bool:
     """Whether this process sees other mounts than the rest of the machine, which then does not see ours."""
-    mine = os.readlink(PROC / "self/ns/mnt")
-    return mine in _own or mine != os.readlink(PROC / "1/ns/mnt")
+    try:
+        mine = os.readlink(PROC / "self/ns/mnt")
+        return mine in _own or mine != os.readlink(PROC / "1/ns/mnt")
+    except OSError:  # in a container process 1 may be somebody else's
+        return False
 
 
 def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = (), read_only: bool = False) -> None:
