@@ -28,8 +28,11 @@ class HoldName(StrEnum):
     CLOCK = "clock"
     CLONE = "clone"
     TOO_SOON = "too-soon"
+    BATTERY = "battery"
 
 
+PASSING: Final = frozenset({HoldName.TOO_SOON, HoldName.BATTERY})
+"""These pass by themselves, so nobody is to decide them and nothing is remembered."""
 FLEET: Final = frozenset({HoldName.MASS_DELETION, HoldName.MASS_CHANGE, HoldName.GROWTH})
 """While one of these stands, runs without a person hold on every drive: it is the master that is in doubt."""
 SMALL: Final = 5

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from flashback import BUILT
-from flashback.backup.guard import FLEET, Accepted, Hold, HoldName, MasterFacts, enforce, holds_for
+from flashback.backup.guard import FLEET, PASSING, Accepted, Hold, HoldName, MasterFacts, enforce, holds_for
 from flashback.backup.plan import MasterPlan, Plan
 from flashback.backup.report import Report, RunRequest
 from flashback.config.values import Guards, Master
@@ -25,6 +25,7 @@ from flashback.rotation.clock import impossible, too_soon
 from flashback.rotation.fork import forked
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import Decision, HoldRecord, KnownDrive, RunRecord
+from flashback.tools.power_supply import power
 
 LOOKED_BACK: Final = 100
 """So many of the last runs are looked at."""
@@ -40,6 +41,7 @@ class Watch:
     known: KnownDrive
     request: RunRequest
     report: Report
+    min_battery: float = 0.0
     passed: set[str] = field(default_factory=set)
 
     def before(self, missing: Sequence[Master]) -> None:
@@ -48,7 +50,7 @@ class Watch:
         runs = self.ledger.runs(limit=LOOKED_BACK)
         last = next((run.ended or run.begun for run in runs if run.machine == self.context.machine), None)
         clock = impossible(self.context.clock(), last_run=last, built=parse_rfc3339(BUILT))
-        holds = [*holds_for(facts, clock=clock, limits=self.limits), *self._too_soon()]
+        holds = [*holds_for(facts, clock=clock, limits=self.limits), *self._too_soon(), *self._battery()]
         if not self.context.person.decides and not self.request.dry_run:
             holds += standing(self.context, self.ledger, besides=self.known.uuid)
         self._settle(holds, None)
@@ -58,6 +60,10 @@ class Watch:
             runs = self.ledger.runs(self.known.uuid, limit=LOOKED_BACK)
             if why := too_soon(self.context.clock(), runs, self.limits.min_interval):
                 yield Hold(HoldName.TOO_SOON, why)
+
+    def _battery(self) -> Iterator[Hold]:
+        if self.request.unattended and (low := power().too_low(self.min_battery)):
+            yield Hold(HoldName.BATTERY, f"{low}, and nothing charges it")
 
     def after(self, plan: Plan) -> tuple[Hold, ...]:
         """Every hold for this plan, those that stand on account of other drives included."""
@@ -149,7 +155,7 @@ def cloned(ledger: Ledger, uuid: str, lines: Sequence[journal.Line]) -> str | No
 
 
 def _is_worth_remembering(holds: Sequence[Hold], request: RunRequest) -> bool:
-    return not request.dry_run and any(hold.name is not HoldName.TOO_SOON for hold in holds)
+    return not request.dry_run and any(hold.name not in PASSING for hold in holds)
 
 
 def grown_before(runs: Sequence[RunRecord], master: str) -> int:

@@ -71,7 +71,7 @@ class Run:
         self.known = session.candidate.known
         self.masters = carried(config, self.known)
         self.missing = look_at(self.masters, mounts=context.paths.mounts)
-        self.watch = Watch(context, config.guards, ledger, self.known, request, self.report)
+        self.watch = Watch(context, config.guards, ledger, self.known, request, self.report, config.min_battery)
 
     def execute(self) -> None:
         """Do it all. Raises what stopped it; the drive is then put away nevertheless."""

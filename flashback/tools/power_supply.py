@@ -19,6 +19,12 @@ class Power:
     on_battery: bool = False
     charge: float | None = None
 
+    def too_low(self, least: float) -> str:
+        """Words on a battery that holds less than `least` and is all there is; empty where all is well. Pure."""
+        if not self.on_battery or self.charge is None or self.charge >= least:
+            return ""
+        return f"the battery holds {self.charge:.0%}"
+
 
 def power(home: Path = HOME) -> Power:
     """What feeds this machine now. A mouse's battery does not count; a machine without a battery is on the mains."""

@@ -76,16 +76,9 @@ def decide(seen: Seen) -> Decision:
         return said
     if wish is OnPlug.ASK:
         return Decision(Act.ASK, "on_plug is ask")
-    if low := low_battery(seen.power, seen.min_battery):
+    if low := seen.power.too_low(seen.min_battery):
         return Decision(Act.ASK if seen.agents else Act.LATER, low)
     return Decision(Act.RUN, "on_plug is always")
-
-
-def low_battery(power: Power, least: float) -> str:
-    """Words on a battery that holds less than `least` and is all that the machine runs on; empty where all is well."""
-    if not power.on_battery or power.charge is None or power.charge >= least:
-        return ""
-    return f"the battery holds {power.charge:.0%}"
 
 
 def _fresh(seen: Seen, within: timedelta) -> Decision | None:

@@ -23,7 +23,7 @@ from flashback.rotation.values import KnownDrive, RunRecord, Standing
 from flashback.tools import block
 from flashback.tools.power_supply import power
 from flashback.trigger.asking import Consent
-from flashback.trigger.decide import Act, Decision, Seen, decide, low_battery
+from flashback.trigger.decide import Act, Decision, Seen, decide
 from flashback.trigger.ending import Ending
 from flashback.trigger.logged import NOTICE, WARNING, JournalTeller
 
@@ -223,7 +223,7 @@ def _outcome(consent: Consent) -> PlugOutcome:
 
 def question(seen: Seen) -> str:
     """What is said beside the question: what speaks for an answer."""
-    low = low_battery(seen.power, seen.min_battery)
+    low = seen.power.too_low(seen.min_battery)
     last = last_backup(seen.last_run, seen.now)
     return f"{low[0].upper()}{low[1:]} and nothing charges it. {last}" if low else last
 

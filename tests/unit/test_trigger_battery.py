@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from flashback.config.values import OnPlug
-from flashback.core.errors import FlashbackError
+from flashback.backup import holds
+from flashback.backup.report import Report, RunRequest
+from flashback.config.values import Guards, OnPlug
+from flashback.core.errors import FlashbackError, HeldByGuard
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.tools import systemctl, udev
 from flashback.tools.power_supply import Power, power
 from flashback.trigger import again
-from flashback.trigger.decide import Act, Seen, decide, low_battery
+from flashback.trigger.decide import Act, Seen, decide
 from flashback.trigger.plug import question
-from tests.unit.drives import GREEN, OTHER, RED, UUID
+from tests.unit.drives import GREEN, OTHER, RED, UUID, a_context
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LOW = Power(on_battery=True, charge=0.12)
@@ -100,9 +103,23 @@ def test_a_run_that_is_asked_about_is_asked_about_on_a_low_battery_too_with_that
     ],
 )
 def test_enough_power_is_not_spoken_of(now, least) -> None:
-    assert low_battery(now, least) == ""
+    assert now.too_low(least) == ""
     assert decide(replace(SEEN, power=now, min_battery=least)).act is Act.RUN
     assert question(replace(SEEN, power=now, min_battery=least)) == "No backup was finished on it yet."
+
+
+@pytest.mark.parametrize(("unattended", "names"), [(True, ["battery"]), (False, [])])
+def test_a_run_that_a_timer_began_is_held_on_a_low_battery(tmp_path, monkeypatch, unattended, names) -> None:
+    monkeypatch.setattr(holds, "power", lambda: LOW)
+    with Ledger.open(tmp_path / "ledger.sqlite") as ledger:
+        ledger.enrol(RED)
+        request, report = RunRequest(unattended=unattended), Report()
+        context = replace(a_context(tmp_path), clock=lambda: holds.parse_rfc3339(holds.BUILT))
+        watch = holds.Watch(context, Guards(), ledger, RED, request, report, 0.3)
+        with contextlib.suppress(HeldByGuard):
+            watch.before(())
+    assert [str(hold.name) for hold in report.held] == names
+    assert not holds._is_worth_remembering(report.held, request)
 
 
 # --- asked again
