@@ -67,6 +67,7 @@ def rig() -> Iterator[Rig]:
             opened.callback(next, each, None)
         home, mount_point = map(next, mounts)
         rig = Rig(folder, home, mount_point)
+        rig.settings = replace(rig.settings, btrfs=Btrfs.AUTO)
         opened.callback(rig.held.close)
         yield rig
 

@@ -27,7 +27,7 @@ from flashback.app import Unattended
 from flashback.backup import copy as copying_part
 from flashback.backup import run as running
 from flashback.backup.guard import HoldName
-from flashback.config.values import Config, Master, Rule, Symlinks
+from flashback.config.values import Btrfs, Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
 from flashback.core.errors import NotFinished
@@ -52,7 +52,8 @@ class Rig:
         self.drive: OpenDrive = self.held.enter_context(copying.open_drive(mount_point))
         self.master.mkdir()
         self.state.mkdir()
-        self.settings = Master("docs", self.master, "root", Symlinks.KEEP)
+        # Read as it is, so that a test can write to it in the middle of a run.
+        self.settings = Master("docs", self.master, "root", Symlinks.KEEP, btrfs=Btrfs.NEVER)
         self.full_every = FULL_EVERY
         self.now = datetime(2027, 1, 1, tzinfo=UTC)
 
