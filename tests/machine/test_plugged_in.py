@@ -197,6 +197,21 @@ def traces(machine, stick):
     return [name for name, there in places.items() if there]
 
 
+@pytest.mark.parametrize("source", ["command:/usr/local/sbin/red-passphrase red", "credential:red"])
+def test_a_passphrase_that_nobody_types_opens_the_drive_under_the_unit(desk, red, source):
+    machine, drop = desk.machine, "/run/systemd/system/flashback-plug@.service.d/credential.conf"
+    machine.write("/usr/local/sbin/red-passphrase", f'#!/bin/sh\n[ "$1" = red ] && cat {SECRET}\n')
+    machine.write(drop, f"[Service]\nLoadCredential=red:{SECRET}\n")
+    machine.run("chmod 755 /usr/local/sbin/red-passphrase; systemctl daemon-reload")
+    machine.flashback("drive", "set", "red", f"passphrase={source}", "on_plug=always")
+    red.plug()
+    assert "switched off" in desk.sees("red: safe to remove")["body"]
+    assert desk.dialogs() == []
+    assert desk.logs("finished")["FLASHBACK_SAFE_TO_REMOVE"] == "1"
+    desk.rests()
+    machine.run(f"rm {drop} /usr/local/sbin/red-passphrase; systemctl daemon-reload")
+
+
 def test_two_that_are_plugged_in_together_are_backed_up_to_one_after_the_other(desk, red, blue):
     red.plug()
     blue.plug()
