@@ -156,6 +156,9 @@ class AtTerminal(Unattended):
             return None
 
 
+_FROM_FILE = "name a file that holds the passphrase, or leave --passphrase-file out at a terminal: it is asked for then"
+
+
 def read_passphrase(source: str) -> Secret:
     """The passphrase in a file, or `-` for standard input; one trailing newline is dropped. Raises `UsageError`."""
     place = "standard input" if source == "-" else source
@@ -164,7 +167,7 @@ def read_passphrase(source: str) -> Secret:
         raise UsageError(f"{place} is too long for a passphrase")
     secret = without_final_newline(content)
     if not secret:
-        raise UsageError(f"the passphrase in {place} is empty")
+        raise UsageError(f"the passphrase in {place} is empty", hint=_FROM_FILE)
     return Secret(secret)
 
 
@@ -176,7 +179,8 @@ def _guarded(file: Path) -> bytes:
                 raise UsageError(f"others can read {file}", hint=f"chmod 600 {file}")
             return opened.read(LONGEST + 1)
     except OSError as problem:
-        raise UsageError(f"the passphrase file {file} cannot be read: {problem.strerror}") from problem
+        what = f"the passphrase file {file} cannot be read: {problem.strerror}"
+        raise UsageError(what, hint=_FROM_FILE) from problem
 
 
 class App:

@@ -87,7 +87,7 @@ class Stock:
             if (span := self.snapshots.get(each.drive.uuid)) is not None:
                 words.append(f"{number(span.count, 'snapshot')} back to {rfc3339(span.oldest)[:10]}")
             if each.missing:
-                words.append(f"does not hold {shown(', '.join(each.missing))} yet")
+                words.append(f"holds no whole backup of {shown(', '.join(each.missing))} yet")
             if each.left_out:
                 words.append(f"is not meant to hold {shown(', '.join(each.left_out))}")
             words.extend(self._proven(each))

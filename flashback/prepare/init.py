@@ -13,9 +13,10 @@ from flashback.config.sample import name_for, write_first
 from flashback.config.values import Config
 from flashback.core.context import Context, Doubt, Person
 from flashback.core.errors import ConfigError, DriveState, Exit, FlashbackError, NotFinished
-from flashback.core.events import Finished, Planned
+from flashback.core.events import Finished, Note, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
+from flashback.core.text import shown
 from flashback.drive.leftover import put_away_on
 from flashback.drive.recognise import Candidate, by_name
 from flashback.prepare import kit
@@ -89,7 +90,8 @@ def initialise(
     handover = Handover(show, options.recovery_file, None if drives else options.given.asker)
     with _untouched():
         if context.paths.config.exists():
-            config()  # a bad configuration is told before anything is erased
+            settings = config()  # a bad configuration is told before anything is erased
+            _say_unused(context, options.given.master, settings)
         handover.check()
         request = _request(context, examined, drives, options)
     if options.dry_run:
@@ -135,6 +137,13 @@ def _request(context: Context, examined: Examined, drives: Sequence[KnownDrive],
     replaced = {examined.known.name} if examined.known is not None else set()
     taken = {drive.name for drive in drives} - replaced
     return settle(examined, options.given, taken=taken, configured=context.paths.config.exists(), kdf=options.kdf)
+
+
+def _say_unused(context: Context, master: Path | None, settings: Config) -> None:
+    """Nobody shall believe that a directory is backed up which is not."""
+    if master is not None and master not in {each.path for each in settings.masters}:
+        where = shown(str(context.paths.config))
+        context.tell(Note(f"--master {shown(str(master))} changes nothing: {where} says what is backed up"))
 
 
 def _write_configuration(file: Path, master: Path) -> None:

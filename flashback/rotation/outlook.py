@@ -149,7 +149,7 @@ def _why(fleet: Fleet, line: DriveOutlook, now: datetime) -> str:
         for old, new in zip(was.masters, will.masters, strict=True)
     ]
     gain, disaster, old, new = max(changes, key=lambda each: each[0])
-    if gain <= (False, timedelta()):
+    if gain < (False, timedelta(minutes=1)):
         waited = "holds no backup yet" if line.last is None else f"was backed up {age(line.last, now)}"
         return f"{line.drive.name} {waited}, and no other drive would protect more"
     master = f" of {shown(old.master)}" if len(fleet.masters) > 1 else ""

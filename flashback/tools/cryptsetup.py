@@ -206,7 +206,8 @@ def open_with(
     """
     detached = () if header is None else ("--header", str(header))
     argv = (*_opening(device, mapping, read_only=read_only), *detached, "--key-file=-")
-    _run(run, Command(argv, secret=secret), device, "cannot be opened")
+    # Killed while the key is being derived, which takes seconds, we would otherwise leave a mapping that nobody closes.
+    _run(run, Command(argv, secret=secret, dies_with_us=True), device, "cannot be opened")
 
 
 def open_by_asking(
@@ -239,7 +240,10 @@ def open_by_asking(
     argv = (*_opening(device, mapping, read_only=read_only), "--tries", "1")
     code = converse(argv, environment=environment, answer=answered, hear=heard)
     if gave_up:
-        raise PassphraseRefused("no passphrase was given")
+        raise PassphraseRefused(
+            "no passphrase was given",
+            hint="run the same command at a terminal, or name a file with the passphrase: --passphrase-file",
+        )
     if code != 0:
         raise _meaning(code, said[-1] if said else "cryptsetup said nothing", device, "cannot be opened")
 

@@ -16,6 +16,13 @@ from tests.contract.conftest import FakePrograms
 OLD, NEW = b"p\xc3\xa4ss\n word", b"recovery"
 
 
+@pytest.fixture(autouse=True)
+def _shell(fake_programs: FakePrograms) -> None:
+    """What `dies_with_us` needs."""
+    for name in ("setpriv", "sh"):
+        fake_programs.let_through(name)
+
+
 @pytest.fixture
 def device(tmp_path: Path) -> str:
     (tmp_path / "sdx1").touch()
@@ -160,6 +167,7 @@ def test_giving_up_is_told_apart_from_a_wrong_answer(fake_programs: FakePrograms
     _asked, _heard, error = open_by_asking(fake_programs, device, None)
     assert isinstance(error, PassphraseRefused)
     assert str(error) == "no passphrase was given"
+    assert "--passphrase-file" in error.hint
 
 
 def test_without_cryptsetup_the_program_is_named(fake_programs: FakePrograms, device: str) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from flashback.core.context import Doubt, NobodyDecides
 from flashback.core.errors import ConfigError, DriveError, DriveGone, DriveState, Exit, UsageError
-from flashback.core.events import Finished, Planned
+from flashback.core.events import Finished, Note, Planned
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted
 from flashback.drive.recognise import Candidate
@@ -37,7 +38,8 @@ class World:
         self.context = a_context(tmp_path, told=self.told)
         self.failure: Exception | None = None
         self.runs: list = []
-        self.bad_config: Exception | None = None
+        self.bad_config: BaseException | None = None
+        self.settings = SimpleNamespace(masters=(SimpleNamespace(path=tmp_path),))
 
     def prepare(self, _context, _ledger, request):
         self.steps.append("prepare")
@@ -50,7 +52,7 @@ class World:
         self.steps.append("config")
         if self.bad_config is not None:
             raise self.bad_config
-        return "the configuration"
+        return self.settings
 
     def back_up(self, context, config, _ledger, _candidate, request) -> int:
         self.steps.append("run")
@@ -98,7 +100,7 @@ def test_the_exit_code_is_that_of_the_first_run(world) -> None:
 def test_the_first_run_knows_the_passphrase_and_scrubs(world) -> None:
     world.init()
     ((passphrase, config, request),) = world.runs
-    assert (passphrase, config, request.scrub) == (Secret(b"x"), "the configuration", True)
+    assert (passphrase, config, request.scrub) == (Secret(b"x"), world.settings, True)
 
 
 @pytest.mark.parametrize("somebody", [True, False])
@@ -128,6 +130,16 @@ def test_where_there_is_no_configuration_a_first_one_is_written(world) -> None:
 def test_a_configuration_that_is_there_is_left_alone(world, configured) -> None:
     world.init()
     assert world.context.paths.config.read_text() == "masters: {}\n"
+
+
+def test_a_directory_that_the_configuration_does_not_name_is_said_to_change_nothing(world, configured) -> None:
+    world.init(master=world.folder / "elsewhere")
+    assert "changes nothing" in world.told[0].text
+
+
+def test_a_directory_that_the_configuration_names_is_no_news(world, configured) -> None:
+    world.init()
+    assert not [each for each in world.told if isinstance(each, Note)]
 
 
 # --- nothing is erased before everything is known to be good

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashback.core.command import Command, Result
 from flashback.core.errors import DriveError
+from flashback.core.secret import Secret
 from flashback.drive import header
 from flashback.tools import cryptsetup
 
@@ -112,3 +114,15 @@ def test_another_volume_has_no_mappings(kernel: Path) -> None:
 def test_a_mapping_is_open_when_the_kernel_has_it(kernel: Path) -> None:
     assert cryptsetup.is_open("vg-root")
     assert not cryptsetup.is_open("blue")
+
+
+def test_opening_ends_with_us_so_that_a_kill_meanwhile_leaves_no_mapping() -> None:
+    """Deriving the key takes seconds; nobody would be left to close what is opened afterwards."""
+    given: list[Command] = []
+
+    def run(command: Command) -> Result:
+        given.append(command)
+        return Result(command, 0)
+
+    cryptsetup.open_with(run, "/dev/sdx1", "flashback-red", secret=Secret(b"x"))
+    assert [command.dies_with_us for command in given] == [True]
