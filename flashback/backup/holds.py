@@ -78,7 +78,10 @@ class Watch:
     def shown(self, holds: Sequence[Hold]) -> dict[str, Any]:
         """What the plan that is shown says of them: nothing where somebody is about to be asked."""
         asking = self.context.person.decides and not self.request.dry_run
-        return {} if asking else {"holds": [each.as_json() for each in holds]}
+        if asking:
+            return {}
+        allowed = sorted({str(each.name) for each in holds if each.name in self.request.allowed})
+        return {"holds": [each.as_json() for each in holds]} | ({"allowed": allowed} if allowed else {})
 
     def _facts(self, plan: MasterPlan) -> MasterFacts:
         facts, made = plan.facts(), plan.incumbent.completed

@@ -108,6 +108,7 @@ class PlanFacts(TypedDict, total=False):
     largest: list[LargeDirectory]
     prune: list[str]
     holds: list[Hold]
+    allowed: list[str]
     scrub: bool
     space: Space
 

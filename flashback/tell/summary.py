@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, cast
@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from flashback.core.errors import DriveState, Exit
 from flashback.core.events import UNREAD, Finished, Remark, RemarkKind
 from flashback.core.text import duration, number, shown, size
-from flashback.tell import Facts, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored, roads
+from flashback.tell import Facts, Hold, PlanFacts, ScrubFacts, Space, Verbosity, pruned, restored, roads
 from flashback.tell.counted import counts, intentions, total_of
 from flashback.tell.explain import DRIVE_SENTENCES, still_held_line
 
@@ -145,10 +145,16 @@ def plan_lines(plan: Mapping[str, Any], *, details: bool = False) -> tuple[Line,
     if known.get("scrub"):
         lines.append(Line("then everything on the drive is read back (scrub)", depth=1))
     lines += _plan_space(known.get("space"))
-    for hold in known.get("holds", ()):
-        words = f"held by the guard {shown(hold['name'])}: {shown(hold['why'])}"
-        lines.append(Line(f"{words} (to allow it: --allow {shown(hold['name'])})", Tone.WARN, 0, problem=True))
+    lines += [_hold(each, known.get("allowed", ())) for each in known.get("holds", ())]
     return tuple(lines)
+
+
+def _hold(hold: Hold, allowed: Collection[str]) -> Line:
+    """One that was allowed on the command line holds nothing."""
+    name, why = shown(hold["name"]), shown(hold["why"])
+    if hold["name"] in allowed:
+        return Line(f"allowed, what the guard {name} says: {why}", Tone.WARN, 0, problem=True)
+    return Line(f"held by the guard {name}: {why} (to allow it: --allow {name})", Tone.WARN, 0, problem=True)
 
 
 def _plan_space(space: Space | None) -> list[Line]:
@@ -170,7 +176,8 @@ def _headline(last: Finished, facts: Facts, remarks: Sequence[Remark]) -> Line:
         return Line(what or f"Stopped by signal {last.exit_code - 128}.", Tone.BAD, problem=True)
     if last.exit_code == Exit.UNREAD:
         unread = number(len(_unread(facts, remarks)), "file")
-        return Line(_named(last, f"finished, but {unread} could not be read or written."), Tone.BAD, problem=True)
+        done = "dry run, nothing was written" if facts.get("dry_run") else "finished"
+        return Line(_named(last, f"{done}, but {unread} could not be read or written."), Tone.BAD, problem=True)
     return Line(_named(last, _failure(last, facts, what)), Tone.BAD, problem=True)
 
 

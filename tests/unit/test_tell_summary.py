@@ -157,6 +157,11 @@ def test_a_stop_by_ctrl_c_says_so() -> None:
     assert told[:2] == ["✗ Stopped by SIGINT (Ctrl-C), everything was released.", f"  {SAFE}"]
 
 
+def test_a_dry_run_with_unread_files_does_not_say_that_it_finished() -> None:
+    last = ended(11, "incomplete", facts={"dry_run": True, "unread": [{"master": "d", "path": "x", "why": "no"}]})
+    assert lines(last)[0] == "✗ red: dry run, nothing was written, but 1 file could not be read or written."
+
+
 def test_unread_files_are_listed_by_name() -> None:
     facts = {**FACTS, "unread": [{"master": "documents", "path": "a\udcff", "why": "Permission denied"}]}
     told = lines(ended(11, "incomplete", facts=facts))
@@ -271,6 +276,11 @@ def test_a_plan_is_told_whole() -> None:
         "  space: about 6.0 GiB needed, 400 GiB free of 931 GiB",
         "! held by the guard mass-deletion: most files would go (to allow it: --allow mass-deletion)",
     ]
+
+
+def test_a_hold_that_was_allowed_is_not_said_to_hold() -> None:
+    (said,) = [line.plain() for line in plan_lines(PLAN | {"allowed": ["mass-deletion"]}) if "guard" in line.plain()]
+    assert said == "! allowed, what the guard mass-deletion says: most files would go"
 
 
 def test_an_empty_plan_does_not_fail() -> None:
