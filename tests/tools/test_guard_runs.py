@@ -241,6 +241,14 @@ def test_what_was_allowed_once_is_allowed_for_the_other_drives_too(machine) -> N
     assert machine.copied("green") == 20
 
 
+def test_the_plan_says_which_of_its_holds_were_allowed(machine) -> None:
+    both(machine)
+    lose(machine)
+    machine.run("red", allowed=("mass-deletion",))
+    planned = [event for event in machine.events if isinstance(event, Planned)][-1]
+    assert planned.plan["allowed"] == ["mass-deletion"]
+
+
 def test_a_further_loss_is_held_again(machine) -> None:
     both(machine)
     lose(machine, 30)
