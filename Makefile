@@ -5,7 +5,7 @@ PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.1
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done || true)
 BIN := .venv/bin
 
-.PHONY: help test try lint unit contract tools guest machine bench clean needs machine-needs
+.PHONY: help test try lint unit contract tools guest machine faults bench clean needs machine-needs
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -35,6 +35,9 @@ unit:  ## the tests that start no process
 contract:  ## the tests that start fake programs
 tools:  ## the tests with real tools on loop files (root)
 guest:  ## the tests with dm-crypt and sticks, in a kernel of their own (root)
+
+faults: needs  ## every fault at every point, for hours; writes docs/explanation/fault-matrix.md (root)
+	@$(BIN)/python tests/fault_matrix.py $(COMMANDS)
 
 bench: .venv/ready  ## how long the start takes
 	@$(BIN)/python benchmarks/start_up.py

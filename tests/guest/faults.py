@@ -10,8 +10,10 @@ all that is left behind (PR_SET_CHILD_SUBREAPER), so no orphan goes unseen.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -22,7 +24,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -34,8 +36,9 @@ from tests.conftest import run
 from tests.guest.conftest import Stick, wait_for
 from tests.guest.machine import Machine
 
-ALL = os.environ.get("FLASHBACK_FAULTS") == "all"
-"""Every point, instead of a selection that is quick enough for each run of the tests."""
+MODE = os.environ.get("FLASHBACK_FAULTS", "")
+ALL = MODE == "all"
+"""Every point, instead of a selection that is quick enough for each run of the tests. `steps`: one of each step."""
 _PR_SET_CHILD_SUBREAPER = 36
 ENDS_WITHIN = 120.0
 BIG = 5 << 20
@@ -225,12 +228,18 @@ def _main(argv: tuple[str, ...]) -> int:
 
 def preload() -> None:
     """Import all that a run imports, once."""
+    import flashback.backup.prove
     import flashback.backup.service
+    import flashback.backup.trim
     import flashback.cli
     import flashback.config.reader
     import flashback.drive.choose
     import flashback.drive.close
+    import flashback.health.service
+    import flashback.prepare.adopt
     import flashback.prepare.init
+    import flashback.prepare.keys
+    import flashback.recover.service
     import flashback.tell.jsonlines
     import flashback.tell.plain
     import flashback.tell.summary  # noqa: F401
@@ -325,8 +334,7 @@ class Points:
         from flashback.rotation.ledger import Ledger
         from flashback.tell.jsonlines import JsonTeller
 
-        for name in ("begin_run", "end_run", "merge", "enrol", "change", "replace_snapshots", "record_scrub"):
-            self._around(Ledger, name, lambda *_a, _name=name, **_m: f"ledger {_name}")
+        Ledger._writing = self._transaction(Ledger._writing)  # type: ignore[method-assign]
         tell = JsonTeller.__call__
 
         def telling(teller: Any, event: Any) -> None:
@@ -336,6 +344,19 @@ class Points:
                 self.reach(f"told {kind} {getattr(event, 'step', '')}".strip())
 
         JsonTeller.__call__ = telling  # type: ignore[method-assign]
+
+    def _transaction(self, writing: Any) -> Any:
+        """A point before and after each transaction, called after the method that makes it."""
+
+        @contextlib.contextmanager
+        def wrapped(ledger: Any) -> Iterator[None]:
+            name = sys._getframe(2).f_code.co_name
+            self.reach(f"before ledger {name}")
+            with writing(ledger):
+                yield
+            self.reach(f"after ledger {name}")
+
+        return wrapped
 
 
 def _cheaply(make: Callable[..., None], kdf: Any) -> Callable[..., None]:
@@ -397,11 +418,32 @@ def said_the_truth(ended: Ended, disk: Path) -> None:
 
 
 def selected(points: list[str], few: int, wanted: Callable[[str], bool] = lambda _point: True) -> list[str]:
-    """The points to be tried: all of them, or `few` spread evenly."""
+    """The points to be tried: all of them, one of each step, or `few` spread evenly."""
     chosen = [point for point in points if wanted(point)]
-    if ALL or len(chosen) <= few:
+    if ALL:
         return chosen
+    if MODE == "steps":
+        return one_of_each_step(points, set(chosen))
+    if len(chosen) <= few:
+        return chosen
+    if few == 1:
+        return [chosen[len(chosen) // 2]]
     return [chosen[round(index * (len(chosen) - 1) / (few - 1))] for index in range(few)]
+
+
+_turns = itertools.count(3, 7)
+
+
+def one_of_each_step(points: list[str], wanted: set[str]) -> list[str]:
+    """Another one each time."""
+    steps: dict[str, list[str]] = {}
+    step = ""
+    for point in points:
+        step = point if point.startswith("told StepBegun") else step
+        if point in wanted:
+            steps.setdefault(step.partition(" #")[0], []).append(point)
+    turn = next(_turns)
+    return [each[turn % len(each)] for each in steps.values()]
 
 
 # --- a drive, a master, and what was complete
@@ -436,7 +478,7 @@ class Scene:
         self.complete()
 
     def change(self) -> None:
-        """Another state of the master: added, deleted, changed, changed in place, a directory come and gone."""
+        """Another state of the master: added, deleted, changed, changed in place, renamed, a directory come and gone."""
         self.number += 1
         n, master = self.number, self.machine.master
         big = master / "big"
@@ -450,6 +492,11 @@ class Scene:
         (master / f"folder-{n}").mkdir()
         (master / f"folder-{n}/leaf").write_text(f"leaf {n}")
         (master / f"new-{n - 2}").unlink(missing_ok=True)
+        if MODE and (master / f"moved-{n - 1}").exists():
+            (master / f"moved-{n - 1}").rename(master / f"moved-{n}")
+        elif MODE:
+            (master / f"moved-{n}").mkdir()
+            (master / f"moved-{n}/file").write_bytes(self.random.randbytes(300_000))
         if (master / f"folder-{n - 1}").exists():
             (master / f"folder-{n - 1}/leaf").unlink()
             (master / f"folder-{n - 1}").rmdir()
@@ -470,7 +517,7 @@ class Scene:
         snapshot is a state that was complete; none of those is missing.
         """
         expected = self.finished
-        with self.machine.opened(self.stick.device) as drive:
+        with self.machine.opened(self.stick.device, secret=self.machine.secret.read_bytes()) as drive:
             folder = drive / "documents"
             names = sorted(path.name for path in (folder / "snapshots").iterdir())
             places = [*(folder / "snapshots" / name for name in names), folder / "current"]

@@ -142,13 +142,13 @@ class Machine:
             child.close(force=True)
 
     @contextmanager
-    def opened(self, device: Path, *, read_only: bool = True) -> Iterator[Path]:
+    def opened(self, device: Path, *, read_only: bool = True, secret: bytes = PASSPHRASE) -> Iterator[Path]:
         """The drive, opened as README.txt on it says: with cryptsetup and mount alone."""
         volume = luks_on(device)
         folder = self.home / "by-hand"
         folder.mkdir(exist_ok=True)
         options = ("--readonly",) if read_only else ()
-        run("cryptsetup", "open", *options, "--key-file=-", volume, "by-hand", given=PASSPHRASE)
+        run("cryptsetup", "open", *options, "--key-file=-", volume, "by-hand", given=secret)
         try:
             run("mount", "-o", "ro" if read_only else "rw", "/dev/mapper/by-hand", folder)
             try:

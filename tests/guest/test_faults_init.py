@@ -12,6 +12,7 @@ import pytest
 from tests.guest.conftest import Stick
 from tests.guest.faults import (
     ALL,
+    MODE,
     SIGNALS,
     Ended,
     Fault,
@@ -22,6 +23,7 @@ from tests.guest.faults import (
     selected,
 )
 from tests.guest.machine import blank_sticks
+from tests.guest.matrix import STEPS, record, steps_told, unseen
 
 pytestmark = pytest.mark.timeout(7200 if ALL else 900)
 LEFT_OPEN = (
@@ -58,18 +60,24 @@ def initialised(machine: FaultyMachine, stick: Stick, fault: Fault | None = None
 def points(machine: FaultyMachine, spare: Stick) -> list[str]:
     ended = initialised(machine, spare)
     assert ended.code == 0, ended
+    assert not MODE or steps_told(ended.points) == STEPS["init"], "an init takes other steps than the matrix lists"
     return list(ended.points)
 
 
 def stop_everywhere(
-    machine: FaultyMachine, stick: Stick, kind: Kind, points: list[str], judge: Callable[[Ended, Path], None]
+    machine: FaultyMachine,
+    stick: Stick,
+    kind: Kind,
+    points: list[str],
+    chosen: list[str],
+    judge: Callable[[Ended, Path], None],
 ) -> None:
-    wrong = []
-    for point in points:
+    wrong: list[str] = []
+    for point in chosen:
         shutil.rmtree(machine.state, ignore_errors=True)
+        disk, before = stick.device, len(wrong)
+        ended = initialised(machine, stick, Fault(point, kind, disk.name))
         try:
-            disk = stick.device
-            ended = initialised(machine, stick, Fault(point, kind, disk.name))
             assert point in ended.points, ended
             may_stay = kind is Kind.KILL and point.startswith(LEFT_OPEN)
             nothing_held(but=["flashback-red"] if may_stay else [])
@@ -87,6 +95,8 @@ def stop_everywhere(
         except (AssertionError, pytest.fail.Exception) as problem:
             wrong.append(f"{kind} {point}: {problem}")
             nothing_held()
+        wrong += unseen("init", kind, point, points, ended.code)
+        record("init", kind, point, points, ended.code, wrong="\n".join(wrong[before:]))
     assert not wrong, "\n\n".join(wrong)
 
 
@@ -94,17 +104,18 @@ def test_killed_at_any_point_it_can_be_run_again(machine: FaultyMachine, spare: 
     def judge(ended: Ended, _disk: Path) -> None:
         assert ended.code == -9, ended
 
-    stop_everywhere(machine, spare, Kind.KILL, selected(points, 3), judge)
+    stop_everywhere(machine, spare, Kind.KILL, points, selected(points, 3), judge)
 
 
+@pytest.mark.parametrize("kind", [Kind.TERM, Kind.INT, Kind.HUP] if MODE else [Kind.TERM])
 def test_a_signal_at_any_point_ends_with_everything_released(
-    machine: FaultyMachine, spare: Stick, points: list[str]
+    machine: FaultyMachine, spare: Stick, points: list[str], kind: Kind
 ) -> None:
     def judge(ended: Ended, disk: Path) -> None:
-        assert ended.code == 128 + SIGNALS[Kind.TERM] or "after ledger enrol" in ended.points, ended
+        assert ended.code == 128 + SIGNALS[kind] or "after ledger enrol" in ended.points, ended
         said_the_truth(ended, disk)
 
-    stop_everywhere(machine, spare, Kind.TERM, selected(points, 2), judge)
+    stop_everywhere(machine, spare, kind, points, selected(points, 2 if kind is Kind.TERM else 1), judge)
 
 
 def test_pulled_at_any_point_it_leaves_nothing_open(machine: FaultyMachine, spare: Stick, points: list[str]) -> None:
@@ -114,7 +125,7 @@ def test_pulled_at_any_point_it_leaves_nothing_open(machine: FaultyMachine, spar
             assert ended.code != 0, ended
             said_the_truth(ended, disk)
 
-    stop_everywhere(machine, spare, Kind.UNPLUG, selected(points, 3), judge)
+    stop_everywhere(machine, spare, Kind.UNPLUG, points, selected(points, 3), judge)
 
 
 def test_a_program_that_fails_fails_the_init_and_leaves_nothing_open(
@@ -126,7 +137,7 @@ def test_a_program_that_fails_fails_the_init_and_leaves_nothing_open(
         said_the_truth(ended, disk)
 
     needed = [each for each in points if each.startswith("before") and each.split()[1] in NEEDED]
-    stop_everywhere(machine, spare, Kind.FAIL, selected(needed, 3), judge)
+    stop_everywhere(machine, spare, Kind.FAIL, points, selected(needed, 3), judge)
 
 
 NEEDED = {"sfdisk", "cryptsetup", "mkfs.btrfs", "mount"}

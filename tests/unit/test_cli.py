@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flashback import __version__
+from flashback import __version__, cli
 from flashback.cli import app, front
 from flashback.core.errors import DriveError, Exit
 from flashback.core.signals import Interrupted
@@ -320,3 +320,14 @@ def test_snapshots_lists_whether_the_word_is_said_or_not(monkeypatch, words) -> 
     monkeypatch.setattr(front, "enter", lambda _work, **how: entered.append(how["json"]))
     assert CliRunner().invoke(app, ["snapshots", *words]).exit_code == 0
     assert entered == ["--json" in words]
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0o000, 0o022), (0o002, 0o022), (0o077, 0o077)])
+def test_nothing_that_the_program_makes_can_be_written_to_by_others_whatever_the_umask(monkeypatch, given, kept):
+    monkeypatch.setattr(cli, "app", lambda **_more: None)
+    before = os.umask(given)
+    try:
+        cli.main()
+        assert os.umask(before) == kept
+    finally:
+        os.umask(before)
