@@ -19,6 +19,8 @@ import msgspec
 
 BLOCK: Final = 4096
 """Bytes that are read at the beginning, in the middle and at the end of a file."""
+FIRST: Final = 512
+"""Some encrypt the beginning of a file only: so many bytes of noise make the first block one of noise."""
 SHORTEST: Final = 128
 """Of fewer bytes nothing can be said."""
 _MARGIN: Final = 0.3
@@ -149,7 +151,7 @@ def look(path: bytes, size: int, head: bytes, middle: bytes, tail: bytes) -> Loo
         head=_digest(head),
         middle=_digest(middle),
         tail=_digest(tail),
-        noise=(is_noise(head), is_noise(middle), is_noise(tail)),
+        noise=(is_noise(head) or is_noise(head[:FIRST]), is_noise(middle), is_noise(tail)),
         blank=all(len(set(block)) <= 1 for block in blocks) and bool(head),
         ended=None if end is None else end in (tail or head),
     )

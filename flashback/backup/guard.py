@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from flashback.backup.inspect import Inspection
+from flashback.backup.inspect import ENOUGH, Inspection
 from flashback.backup.tally import Counts
 from flashback.config.values import Guards
 from flashback.core.errors import HeldByGuard, UsageError
@@ -35,6 +36,8 @@ PASSING: Final = frozenset({HoldName.TOO_SOON, HoldName.BATTERY})
 """These pass by themselves, so nobody is to decide them and nothing is remembered."""
 FLEET: Final = frozenset({HoldName.MASS_DELETION, HoldName.MASS_CHANGE, HoldName.GROWTH})
 """While one of these stands, runs without a person hold on every drive: it is the master that is in doubt."""
+LATELY: Final = timedelta(days=30)
+"""Files that look encrypted are added up over this time: an encryptor may take a few files at a time."""
 SMALL: Final = 5
 MOST: Final = 0.8
 """Of a small master the loss of `MOST` of its files counts, if these are `SMALL` files at least."""
@@ -73,8 +76,9 @@ class Accepted:
 class MasterFacts:
     """What the guards need to know of a master: what it has now, and what its copy on the drive has (`…_before`).
 
-    `grown_before` is the largest growth of an earlier run, in bytes; `accepted` holds what a person has accepted since
-    the copy was made.
+    `grown_before` is the largest growth of an earlier run, in bytes; `damaged_before` are files that lately looked
+    encrypted when they were copied to this drive, too few at a time to be held; `accepted` holds what a person has
+    accepted since the copy was made.
     """
 
     name: str
@@ -87,6 +91,7 @@ class MasterFacts:
     counts: Counts = field(default_factory=Counts)
     inspection: Inspection = field(default_factory=Inspection)
     grown_before: int = 0
+    damaged_before: int = 0
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
 
     @property
@@ -99,7 +104,7 @@ def worth_inspecting(counts: Counts, files_before: int, limits: Guards) -> bool:
     """Whether so much changes that a guard could hold it, so that files are to be looked into."""
     candidates = counts.changed + max(sample.count for sample in counts.samples[2:]) if counts.samples else 0
     half = max(SMALL, -(-files_before // 2))
-    changes = bool(limits.damaged_files) and candidates >= _many(files_before, limits)
+    changes = bool(limits.damaged_files) and candidates >= ENOUGH
     return changes or (bool(limits.deleted_files) and counts.deleted - counts.moved >= min(limits.deleted_files, half))
 
 
@@ -172,8 +177,8 @@ def _is_mass_loss(lost: int, files: int, lost_bytes: int, all_bytes: int, limits
 def _mass_change(master: MasterFacts, limits: Guards) -> Hold | None:
     """Many files are no more what they were."""
     damaged, emptied = master.inspection.damaged, master.counts.emptied
-    many = _many(master.files_before, limits)
-    if not limits.damaged_files or damaged + emptied < many:
+    many, before = _many(master.files_before, limits), master.damaged_before if master.inspection.encrypted else 0
+    if not limits.damaged_files or damaged + emptied + before < many:
         return None
     accepted = master.accepted.get(HoldName.MASS_CHANGE)
     if accepted is not None and damaged + emptied < accepted.damaged + many:
@@ -184,6 +189,8 @@ def _mass_change(master: MasterFacts, limits: Guards) -> Hold | None:
         f"{about}{number(damaged + emptied, 'file')} of {master.files_before:,} in {master.name} look as if they had "
         f"been {' or '.join(how)}"
     )
+    if before:
+        why += f", and {number(before, 'file')} in the runs of the last {LATELY.days} days"
     return Hold(
         HoldName.MASS_CHANGE, why, master.name, _shown(master.inspection.examples or master.counts.emptied_examples)
     )

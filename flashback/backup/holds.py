@@ -14,7 +14,17 @@ from datetime import datetime
 from typing import Any, Final
 
 from flashback import BUILT
-from flashback.backup.guard import FLEET, PASSING, Accepted, Hold, HoldName, MasterFacts, enforce, holds_for
+from flashback.backup.guard import (
+    FLEET,
+    LATELY,
+    PASSING,
+    Accepted,
+    Hold,
+    HoldName,
+    MasterFacts,
+    enforce,
+    holds_for,
+)
 from flashback.backup.plan import MasterPlan, Plan
 from flashback.backup.report import Report, RunRequest
 from flashback.config.values import Guards, Master
@@ -27,6 +37,8 @@ from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import Decision, HoldRecord, KnownDrive, RunRecord
 from flashback.tools.power_supply import power
 
+MOST_DAMAGED: Final = 10**9
+"""More than that no run has seen: a number from a drive."""
 LOOKED_BACK: Final = 100
 """So many of the last runs are looked at."""
 
@@ -85,14 +97,24 @@ class Watch:
 
     def _facts(self, plan: MasterPlan) -> MasterFacts:
         facts, made = plan.facts(), plan.incumbent.completed
+        decisions = [each for each in self.ledger.decisions() if each.master == facts.name]
         accepted = {
             each.hold: Accepted(each.files, each.bytes, each.damaged)
-            for each in self.ledger.decisions()
-            if each.master == facts.name and (made is None or each.at > made)
+            for each in decisions
+            if made is None or each.at > made
         }
+        decided = max((each.at for each in decisions if each.hold == HoldName.MASS_CHANGE), default=None)
         return replace(
-            facts, accepted=accepted, grown_before=grown_before(self.ledger.runs(limit=LOOKED_BACK), facts.name)
+            facts,
+            accepted=accepted,
+            grown_before=grown_before(self.ledger.runs(limit=LOOKED_BACK), facts.name),
+            damaged_before=damaged_before(self.report.journal, facts.name, since=decided, now=self.context.clock()),
         )
+
+    def noted(self, plan: MasterPlan) -> dict[str, int]:
+        """For the journal: how many files looked encrypted and were not held, unless a person has accepted that."""
+        found = plan.inspection.encrypted
+        return {"damaged": found} if found and HoldName.MASS_CHANGE not in self._facts(plan).accepted else {}
 
     def settle(self, holds: Sequence[Hold], plan: Plan) -> None:
         """Ask about each, if somebody can be asked; remember what was decided. Raises `HeldByGuard`."""
@@ -165,6 +187,20 @@ def grown_before(runs: Sequence[RunRecord], master: str) -> int:
     """By how many bytes a copy of this master grew most in one run, on any drive, its first run left aside."""
     counts = [each for run in runs for each in run.masters if each.master == master and each.files_unchanged]
     return max((each.bytes_added - each.bytes_deleted for each in counts), default=0)
+
+
+def damaged_before(lines: Sequence[journal.Line], master: str, *, since: datetime | None, now: datetime) -> int:
+    """How many files looked encrypted in the runs that lately copied them to this drive, and nobody was asked.
+
+    `since` is when a person last let such a change pass.
+    """
+    begin = now - LATELY if since is None else max(since, now - LATELY)
+    found = [
+        line.facts.get("damaged")
+        for line in lines
+        if line.mark is journal.Mark.COMPLETE and line.master == master and line.moment > begin
+    ]
+    return sum(count for count in found if isinstance(count, int) and 0 < count < MOST_DAMAGED)
 
 
 def listing(name: str, plan: Plan | None) -> Iterator[str]:

@@ -40,6 +40,11 @@ class Inspection:
     examples: tuple[bytes, ...] = ()
     sound: float = 1.0
 
+    @property
+    def encrypted(self) -> int:
+        """How many of the damaged look encrypted: the estimate, where that is what happened to most."""
+        return self.damaged if self.how and self.how[0] is Damage.SCRAMBLED else 0
+
 
 def inspect(counts: Counts, *, master: Path, owner: Owner, current: int) -> Inspection:
     """Look into the samples. What cannot be read on either side says nothing. Raises what the child runs into."""

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from typing import Any
 
-from flashback.backup.report import Report
+from flashback.backup.report import LastWord, Report
 from flashback.core.errors import Exit
 from flashback.core.events import Finished
 from flashback.core.text import parse_rfc3339, rfc3339
@@ -26,6 +26,18 @@ def finished(report: Report, session: Session, *, begun: datetime, ended: dateti
         safe_to_remove=session.safe_to_remove,
         facts=facts(report, session, begun=begun, ended=ended, dry_run=dry_run),
         next_step=_next_step(code, known.name),
+    )
+
+
+def last_word(report: Report, session: Session) -> LastWord:
+    """What the run says of itself before its drive is put away."""
+    return LastWord(
+        result=result(report, nothing=report.plan is not None and report.plan.is_empty),
+        exit_code=int(exit_code(report)),
+        bytes_copied=sum(copied.bytes_copied for copied in report.copies.values()),
+        bytes_written=session.written_so_far(),
+        seconds=round(report.seconds, 1),
+        remarks=len(report.remarks),
     )
 
 

@@ -127,19 +127,24 @@ class Pruning:
         *,
         further: Sequence[Goes] = (),
         arrange: Callable[[Sequence[Goes]], Sequence[Goes]] = tuple,
+        pinned: Callable[[], Collection[Name]] = frozenset,
     ) -> None:
         self.context = context
         self.drive = drive
         self.write = write
         self.further = list(further)
         self.arrange: Callable[[Sequence[Goes]], Sequence[Goes]] | None = arrange
+        self.pinned = pinned
         self.removed: list[Goes] = []
 
     def remove(self, goes: Sequence[Goes]) -> None:
         """Remove them, in this order; when this returns, their space is free and that is on the medium.
 
-        Raises `DriveError` where one is none of ours, `DriveGone`, `NotFinished`, `NoSpace`.
+        What somebody has pinned since the plan was made stays. Raises `DriveError` where one is none of ours,
+        `DriveGone`, `NotFinished`, `NoSpace`.
         """
+        pinned = self.pinned() if goes else ()
+        goes = [each for each in goes if (each.master, each.name) not in pinned]
         if not goes:
             return
         self.context.tell(StepBegun(Step.PRUNE, number(len(goes), "snapshot")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from flashback.backup.room import Goes
 from flashback.core.events import UNREAD, Remark
 from flashback.drive import journal
 from flashback.health.scrub import ScrubReport
+from flashback.rotation.values import RunResult
 from flashback.tools import btrfs
 
 
@@ -33,6 +34,21 @@ class RunRequest:
     allowed: Collection[str] = ()
     unattended: bool = False
     waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LastWord:
+    """How a run ended, as the drive's journal says it and the ledger, too, where the drive could be put away after it.
+
+    `bytes_written` reached the device until then.
+    """
+
+    result: RunResult
+    exit_code: int
+    bytes_copied: int
+    bytes_written: int
+    seconds: float
+    remarks: int
 
 
 @dataclass(slots=True)
@@ -55,6 +71,9 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     sync_seconds: float = 0.0
     space_after: btrfs.Space | None = None
+    errors_after: Mapping[str, int] | None = None
+    last_word: LastWord | None = None
+    ended: datetime | None = None
     snapshots_after: list[tuple[str, str, datetime]] | None = None
 
     @property

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import time
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flashback.backup import pins
+from flashback.backup import outcome, pins
 from flashback.backup.copy import CopyResult, bring_up_to_date
 from flashback.backup.holds import Watch
 from flashback.backup.last_copies import Rotation
 from flashback.backup.masters import carried, look_at
+from flashback.backup.pen import Pen
 from flashback.backup.plan import (
     MasterPlan,
     Places,
@@ -41,7 +43,7 @@ from flashback.backup.source import Source
 from flashback.backup.taking import sources
 from flashback.config.values import Config, Master
 from flashback.core.context import Context
-from flashback.core.errors import NotFinished
+from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.text import number, parse_stamp, rfc3339, size
 from flashback.drive import identity, journal, layout
@@ -67,6 +69,7 @@ class Run:
         paths = context.paths
         self.places = Places(spool=paths.state, avoid=paths.runtime, catalogues=paths.catalogues)
         self.report = Report()
+        self.pen = Pen(context, self.report)
         self.begun = context.clock()
         self.known = session.candidate.known
         self.masters = carried(config, self.known)
@@ -87,9 +90,11 @@ class Run:
             self._act(drive, plan)
             if plan.scrub is not None:
                 self.report.scrub = scrub(self.context, drive)
-                self._note(drive, journal.Mark.SCRUB, facts=scrub_facts(self.report.scrub.record(self.known.uuid)))
+                record = self.report.scrub.record(self.known.uuid)
+                self._note(drive, journal.Mark.SCRUB, at=record.ended, facts=scrub_facts(record))
                 self._prove(drive)
             self._look_back(drive)
+            self._sign_off(drive)
 
     # --- see, plan
 
@@ -176,9 +181,10 @@ class Run:
     # --- act, prove
 
     def _act(self, drive: OpenDrive, plan: Plan) -> None:
-        write = partial(self._note_snapshot, drive)
+        write = partial(self.pen.note_snapshot, drive)
         arrange = partial(arranged, self._rotation())
-        self._pruning = Pruning(self.context, drive, write, further=plan.room.further, arrange=arrange)
+        pinned = partial(pins.seen, self.ledger, self.known.uuid, self.report.journal)
+        self._pruning = Pruning(self.context, drive, write, further=plan.room.further, arrange=arrange, pinned=pinned)
         self.report.pruned = self._pruning.removed
         self._pruning.remove(plan.room.goes)
         pins.settle(self.ledger, self.known.uuid, self.report.journal, write)
@@ -223,7 +229,12 @@ class Run:
                 name,
                 generation=btrfs.subvolume(current).generation,
                 unread=self._unread_in(name),
-                facts={**plan.changes.totals(), "bytes_copied": result.bytes_copied, "full": plan.full},
+                facts={
+                    **plan.changes.totals(),
+                    "bytes_copied": result.bytes_copied,
+                    "full": plan.full,
+                    **self.watch.noted(plan),
+                },
             )
             self._prove(drive)
             self.report.completed[name] = completed
@@ -297,6 +308,7 @@ class Run:
         """What the ledger is to remember while the drive is in the safe."""
         keep_ballast(drive)
         self.report.space_after = space_for(drive)
+        self.report.errors_after = btrfs.error_counts(drive.filesystem)
         self.report.snapshots_after = [
             (master.name, name, moment)
             for master in self.masters
@@ -304,28 +316,21 @@ class Run:
             if (moment := parse_stamp(name)) is not None
         ]
 
+    def _sign_off(self, drive: OpenDrive) -> None:
+        """The journal's last word on the run; on a drive that is full to the last byte there is none."""
+        word = outcome.last_word(self.report, self.session)
+        line = self.pen.line(journal.Mark.ENDED, "", facts=asdict(word))
+        self.report.ended, self.report.last_word = line.moment, word
+        with suppress(NoSpace):
+            write_line(drive, line)
+
     # --- small things
 
     def _note(self, drive: OpenDrive, mark: journal.Mark, master: str = "", **more: Any) -> str:  # noqa: ANN401
         """Write one line of the journal; return the moment it bears."""
-        line = self._line(mark, master, **more)
+        line = self.pen.line(mark, master, **more)
         self._pruning.roomy(lambda: write_line(drive, line))
         return line.at
-
-    def _line(self, mark: journal.Mark, master: str, **more: Any) -> journal.Line:  # noqa: ANN401
-        return journal.Line(
-            sequence=self.report.sequence,
-            run=self.report.run_id,
-            at=rfc3339(self.context.clock()),
-            mark=mark,
-            machine=self.context.machine,
-            master=master,
-            **more,
-        )
-
-    def _note_snapshot(self, drive: OpenDrive, mark: journal.Mark, master: str, name: str, **more: Any) -> None:  # noqa: ANN401
-        """The same about one snapshot, without making room for it."""
-        write_line(drive, self._line(mark, master, snapshot=name, **more))
 
     def _remark(self, remark: Remark) -> None:
         self.report.remarks.append(remark)

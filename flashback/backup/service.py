@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import asdict, replace
 
 from flashback.backup import holds, outcome
 from flashback.backup.report import RunRequest
@@ -16,7 +15,7 @@ from flashback.core.signals import Interrupted
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import Session
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import RunRecord, RunResult, SnapshotRecord, SpaceRecord
+from flashback.rotation.values import ErrorCounts, RunRecord, RunResult, SnapshotRecord, SpaceRecord
 from flashback.tell import explain
 
 
@@ -34,21 +33,20 @@ def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candida
         last = explain.finished(explain.explain(error, drive=name), name, known, closed_for_sure=session.safe_to_remove)
     try:
         with context.signals.held():
-            last = _remembered(context, ledger, run, session, begun, last)
+            last = _remembered(context, ledger, run, session, last)
             context.tell(last)
     except Interrupted:
         pass  # all was done when it came; whoever has more to do looks at `signals.first`
     return int(last.exit_code)
 
 
-def _remembered(
-    context: Context, ledger: Ledger, run: Run, session: Session, begun: datetime, last: Finished
-) -> Finished:
+def _remembered(context: Context, ledger: Ledger, run: Run, session: Session, last: Finished) -> Finished:
     """What is to be told: `last`, unless it was well and this machine cannot remember it."""
     if not run.report.sequence:
         return last
     try:
-        remember(context, ledger, run, session, begun=begun, result=RunResult(last.result), code=int(last.exit_code))
+        result, code = RunResult(last.result), int(last.exit_code)
+        remember(context, ledger, run, session, result=result, code=code)
     except FlashbackError as problem:
         if last.exit_code != Exit.DONE:
             context.tell(Note(f"This machine will not remember this run: {problem.what}"))
@@ -61,33 +59,35 @@ def _remembered(
     return last
 
 
-def remember(
-    context: Context, ledger: Ledger, run: Run, session: Session, *, begun: datetime, result: RunResult, code: int
-) -> None:
+def remember(context: Context, ledger: Ledger, run: Run, session: Session, *, result: RunResult, code: int) -> None:
     """Write the run, its scrub, the space and the snapshots into the ledger."""
     report, uuid, ended = run.report, session.candidate.known.uuid, context.clock()
-    ledger.end_run(
-        RunRecord(
-            drive_uuid=uuid,
-            sequence=report.sequence,
-            run_id=report.run_id,
-            machine=context.machine,
-            begun=begun,
-            ended=ended,
-            result=result,
-            exit_code=code,
-            masters=outcome.master_counts(report),
-            bytes_copied=sum(each.bytes_copied for each in report.copies.values()),
-            bytes_written=session.bytes_written,
-            seconds=report.seconds,
-            unread=len(report.unread),
-            remarks=len(report.remarks),
-            holds=tuple(dict.fromkeys(str(hold.name) for hold in report.held)),
-        )
+    record = RunRecord(
+        drive_uuid=uuid,
+        sequence=report.sequence,
+        run_id=report.run_id,
+        machine=context.machine,
+        begun=run.begun,
+        ended=ended,
+        result=result,
+        exit_code=code,
+        masters=outcome.master_counts(report),
+        bytes_copied=sum(each.bytes_copied for each in report.copies.values()),
+        bytes_written=session.bytes_written,
+        seconds=report.seconds,
+        unread=len(report.unread),
+        remarks=len(report.remarks),
+        holds=tuple(dict.fromkeys(str(hold.name) for hold in report.held)),
     )
+    word = report.last_word
+    if word is not None and code == word.exit_code:  # as the drive has it: a ledger made from drives is the same
+        record = replace(record, ended=report.ended, **asdict(word))
+    ledger.end_run(record)
     holds.remember(ledger, report.held, drive_uuid=uuid, run_id=report.run_id, at=ended)
     if report.scrub is not None:
         ledger.record_scrub(report.scrub.record(uuid))
+    if report.errors_after is not None:
+        ledger.record_errors(ErrorCounts(uuid, ended, report.errors_after))
     if report.space_after is not None:
         space = report.space_after
         ledger.record_space(SpaceRecord(uuid, ended, space.size, space.free_estimate))

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flashback.backup import holds, pins, room
@@ -107,7 +108,8 @@ class Trim:
             if self.request.dry_run:
                 self._settle([*standing, *clone])
                 return
-            pruning = Pruning(self.context, drive, self._writing(drive))
+            pinned = partial(pins.seen, self.ledger, drive.known.uuid, lines)
+            pruning = Pruning(self.context, drive, self._writing(drive), pinned=pinned)
             self.removed = pruning.removed
             pruning.remove(self.goes)
             pins.settle(self.ledger, drive.known.uuid, lines, self._writing(drive))

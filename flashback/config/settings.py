@@ -98,9 +98,3 @@ SECTIONS: Final = (
 def section(name: str) -> dict[str, Setting]:
     """The settings of one section by name."""
     return {setting.name: setting for setting in SETTINGS if setting.section == name}
-
-
-def described(setting: Setting) -> str:
-    """The setting's row in docs/reference/configuration.md."""
-    default = "required" if setting.default is None else f"`{setting.default}`"
-    return f"| `{setting.path}` | {setting.kind} | {default} | {setting.about} |"

@@ -36,6 +36,7 @@ class Mark(StrEnum):
     PINNED = "pinned"
     UNPINNED = "unpinned"
     SCRUB = "scrub"
+    ENDED = "ended"
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

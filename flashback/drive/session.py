@@ -245,7 +245,7 @@ class Session:
 
     def _close(self, stack: ResourceStack) -> None:
         """Put everything away and look that it is gone: only after this may anybody say "safe to remove"."""
-        known, volume = self.candidate.known, self.candidate.volume
+        known = self.candidate.known
         self.context.tell(StepBegun(Step.CLOSE, known.name))
         begun = time.monotonic()
         with self.context.signals.held():
@@ -259,9 +259,13 @@ class Session:
                 f"{known.name} did not confirm that everything is on the medium",
                 hint=f"check the cable and the port, then: flashback run {known.name} --scrub",
             )
-        self.bytes_written = max(0, block.bytes_written(volume.path) - self._written_before)
+        self.bytes_written = self.written_so_far()
         self.close_seconds = time.monotonic() - begun
         self.context.tell(StepDone(Step.CLOSE, self.close_seconds, known.name))
+
+    def written_so_far(self) -> int:
+        """Bytes that have reached the device since it was opened."""
+        return max(0, block.bytes_written(self.candidate.volume.path) - self._written_before)
 
     def _untouched(self, error: BaseException) -> DriveState:
         """Not opened by us; but another run, or somebody by hand, may have it open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ from flashback.rotation.ledger import Ledger
 from flashback.rotation.outlook import DriveOutlook, Outlook, State, outlook
 from flashback.rotation.proven import LATELY, share
 from flashback.rotation.reminders import decision, standing
+from flashback.rotation.soundness import Health, health
 from flashback.rotation.values import HoldRecord, ProofKind, ProofRecord, RunRecord, SnapshotSpan, SpaceRecord
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
@@ -43,6 +44,7 @@ class Stock:
     holds: tuple[HoldRecord, ...] = ()
     proofs: Mapping[str, tuple[ProofRecord, ...]] = field(default_factory=dict)
     browsed: Mapping[str, str] = field(default_factory=dict)
+    health: Mapping[str, Health] = field(default_factory=dict)
 
     def text(self, *, colour: bool, width: int | None = None) -> str:
         """For a person."""
@@ -76,20 +78,26 @@ class Stock:
             last_complete=line.last,
             size=space.size if space else line.drive.size or None,
             free=space.free if space else None,
+            health=self._health(line).state.value,
+            place=line.drive.place,
             plugged_in=line.plugged,
             comes_next=advised is not None and advised.drive.uuid == line.drive.uuid,
         )
 
+    def _health(self, line: DriveOutlook) -> Health:
+        return self.health.get(line.drive.uuid, Health())
+
     def _details(self) -> list[str]:
         lines = []
         for each in self.outlook.drives:
-            words = [shown(each.drive.place)] if each.drive.place else []
+            words = []
             if (span := self.snapshots.get(each.drive.uuid)) is not None:
                 words.append(f"{number(span.count, 'snapshot')} back to {rfc3339(span.oldest)[:10]}")
             if each.missing:
                 words.append(f"holds no whole backup of {shown(', '.join(each.missing))} yet")
             if each.left_out:
                 words.append(f"is not meant to hold {shown(', '.join(each.left_out))}")
+            words.extend(self._health(each).words)
             words.extend(self._proven(each))
             words.extend(self._last_run(each))
             if words:
@@ -167,7 +175,11 @@ class Stock:
             "open": drive.name in self.still_open,
             "header_gone": drive.uuid in {each.known.uuid for each in self.headerless},
             "last_complete": None if line.last is None else rfc3339(line.last),
+            "due_at": None if line.due_at is None else rfc3339(line.due_at),
+            "overdue_at": None if line.overdue_at is None else rfc3339(line.overdue_at),
             "missing": list(line.missing),
+            "left_out": list(line.left_out),
+            "health": self._health(line).state.value,
             "size": space.size if space else drive.size,
             "free": space.free if space else None,
             "proven": None if proven is None else round(proven, 4),
@@ -196,6 +208,7 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         plugged=frozenset(drive.uuid for drive in drives if drive.uuid in uuids),
     )
     rotation = config.rotation if config is not None else Rotation()
+    proofs = {drive.uuid: ledger.proofs(drive.uuid, since=now - LATELY) for drive in drives}
     runs = {drive.uuid: run for drive in drives for run in ledger.runs(drive.uuid, limit=1)}
     return Stock(
         now=now,
@@ -203,9 +216,15 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         spaces=ledger.spaces(),
         snapshots=ledger.snapshot_spans(),
         last_runs=runs,
-        proofs={drive.uuid: ledger.proofs(drive.uuid, since=now - LATELY) for drive in drives},
+        proofs=proofs,
+        health={drive.uuid: _health(ledger, drive.uuid, proofs[drive.uuid], now) for drive in drives},
         browsed={drive.name: str(place) for drive in drives for place in shells_of(drive)},
         still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),
         headerless=headerless(context.run, drives),
         holds=ledger.standing_holds(),
     )
+
+
+def _health(ledger: Ledger, uuid: str, proofs: Sequence[ProofRecord], now: datetime) -> Health:
+    scrubs, errors = ledger.scrubs(uuid, limit=1), ledger.errors(uuid, limit=1)
+    return health(scrubs[0] if scrubs else None, errors[0] if errors else None, proofs, now=now)

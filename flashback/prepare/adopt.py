@@ -28,7 +28,7 @@ from flashback.prepare.foreign import Case, Found, examine
 from flashback.prepare.take_over import Taken, take_over
 from flashback.prepare.wizard import bad_name
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.values import KnownDrive, SnapshotRecord, SpaceRecord, valid_place
+from flashback.rotation.values import ErrorCounts, KnownDrive, SnapshotRecord, SpaceRecord, valid_place
 from flashback.tell import explain
 
 
@@ -124,6 +124,7 @@ def _take_in(
         drive.uuid, [SnapshotRecord(drive.uuid, *each, pinned=each[:2] in pins) for each in contents.snapshots]
     )
     ledger.record_space(SpaceRecord(drive.uuid, context.clock(), contents.space.size, contents.space.free_estimate))
+    ledger.record_errors(ErrorCounts(drive.uuid, context.clock(), contents.errors))
     taken = _configuration(context, drive, contents, options)
     return _finished(context, ledger, session, found.case, drive, taken)
 

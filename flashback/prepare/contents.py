@@ -6,9 +6,9 @@ All of it is a stranger's word until a person has said that the drive is theirs;
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ LARGEST_FILE: Final = 1024 * 1024
 class Contents:
     """`snapshots` are master, name and moment; `configuration` are the files of the last run by their names.
 
-    `filesystem` is the UUID of the Btrfs.
+    `filesystem` is the UUID of the Btrfs, `errors` are its error counters.
     """
 
     marker: marker.Marker
@@ -41,6 +41,7 @@ class Contents:
     configuration: dict[str, bytes]
     index: Index | None = None
     filesystem: str = ""
+    errors: Mapping[str, int] = field(default_factory=dict)
 
 
 def contents_of(drive: OpenDrive) -> Contents:
@@ -54,6 +55,7 @@ def contents_of(drive: OpenDrive) -> Contents:
         configuration={name: content for name, content in files.items() if name != INDEX},
         index=decode(files.get(INDEX, b"")),
         filesystem=drive.filesystem,
+        errors=drive.errors_before,
     )
 
 

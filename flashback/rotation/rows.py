@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -28,6 +28,14 @@ HIGHEST_SEQUENCE: Final = 2**48
 
 _LARGEST: Final = 2**63 - 1
 _COUNTS: Final = tuple(each.name for each in fields(MasterCounts) if each.name.startswith(("files_", "bytes_")))
+_LONGEST: Final = 10.0**9
+"""Seconds."""
+_ENDINGS: Final[dict[object, frozenset[str]]] = {
+    0: frozenset({"complete", "nothing-to-do"}),
+    11: frozenset({"incomplete"}),
+    14: frozenset({"complete", "nothing-to-do", "incomplete"}),
+}
+"""The exit codes and results of runs that came to their end."""
 _SCRUBBED: Final = ("bytes_read", "corrected", "uncorrectable", "damaged_files")
 
 
@@ -135,11 +143,6 @@ def to_hold(row: Row) -> HoldRecord:
     return HoldRecord(**row | {"stood": read(row["stood"]), "lifted": read_or_none(row["lifted"])})
 
 
-def counts_facts(counts: MasterCounts) -> dict[str, int]:
-    """What the journal's `complete` or `unchanged` line says beside the moment, so that a ledger can be rebuilt."""
-    return {name: value for name in _COUNTS if (value := getattr(counts, name))}
-
-
 def scrub_facts(scrub: ScrubRecord) -> dict[str, str | int]:
     """What the journal's `scrub` line says beside `at`, which is when the scrub ended."""
     counts: dict[str, str | int] = {name: value for name in _SCRUBBED if (value := getattr(scrub, name))}
@@ -154,20 +157,25 @@ def journal_runs(drive_uuid: str, lines: Iterable[Mapping[str, Any]]) -> list[Ru
     facts of its first line where it stands there, else that line's moment.
     """
     by_run: dict[str, list[Mapping[str, Any]]] = {}
+    last_words: dict[str, Mapping[str, Any]] = {}
     for line in lines:
         if line["mark"] in {"begun", "complete", "unchanged"} and line.get("master") and _possible(line):
             by_run.setdefault(line["run"], []).append(line)
-    return [_journal_run(drive_uuid, run_id, of_it) for run_id, of_it in by_run.items()]
+        elif line["mark"] == "ended" and _possible(line):
+            last_words[line["run"]] = line
+    return [_journal_run(drive_uuid, run_id, of_it, last_words.get(run_id)) for run_id, of_it in by_run.items()]
 
 
-def _journal_run(drive_uuid: str, run_id: str, lines: Sequence[Mapping[str, Any]]) -> RunRecord:
+def _journal_run(
+    drive_uuid: str, run_id: str, lines: Sequence[Mapping[str, Any]], last_word: Mapping[str, Any] | None
+) -> RunRecord:
     masters: dict[str, MasterCounts] = {}
     for line in lines:
         masters[line["master"]] = _journal_counts(line)
     completed = [each.completed for each in masters.values() if each.completed is not None]
     whole = len(completed) == len(masters)
     first = lines[0]
-    return RunRecord(
+    found = RunRecord(
         drive_uuid=drive_uuid,
         sequence=first["sequence"],
         run_id=run_id,
@@ -177,6 +185,25 @@ def _journal_run(drive_uuid: str, run_id: str, lines: Sequence[Mapping[str, Any]
         result=RunResult.COMPLETE if whole else RunResult.INCOMPLETE,
         masters=tuple(masters[name] for name in sorted(masters)),
         unread=min(sum(each.unread for each in masters.values()), _LARGEST),
+    )
+    return found if last_word is None else _ended(found, last_word)
+
+
+def _ended(run: RunRecord, line: Mapping[str, Any]) -> RunRecord:
+    """The run with the last word that its drive has on it, as far as that can be."""
+    facts = _facts(line)
+    ways, code, seconds = _ENDINGS.get(facts.get("exit_code")), facts.get("exit_code"), facts.get("seconds")
+    if ways is None or facts.get("result") not in ways:
+        return run
+    return replace(
+        run,
+        ended=read(line["at"]),
+        result=RunResult(facts["result"]),
+        exit_code=code,
+        bytes_copied=_count(facts.get("bytes_copied")),
+        bytes_written=_count(facts.get("bytes_written")),
+        seconds=float(seconds) if isinstance(seconds, int | float) and 0 <= seconds <= _LONGEST else 0.0,
+        remarks=_count(facts.get("remarks")),
     )
 
 

@@ -16,7 +16,6 @@ LONGEST_PLACE: Final = 80
 
 HOME: Final = "home"
 POCKET: Final = "pocket"
-OFFSITE: Final = "offsite"
 """The places with a meaning (docs/explanation/exposure.md); the first word of a place counts, so that
 `home: top drawer` is at home. Any other text is a place away from home; no text is home."""
 

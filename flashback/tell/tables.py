@@ -26,7 +26,8 @@ class Cell:
 @dataclass(frozen=True, slots=True)
 class StatusRow:
     """A drive of the rotation. `state` is what its age means (`fresh`, `due`, `overdue`, `never`, `retired`, …);
-    sizes in bytes; `comes_next` marks the drive that should be plugged in next.
+    `health` whether it gives back what was written to it (`good`, `errors`, `damaged`; `unknown` where nobody looked).
+    Sizes in bytes; `comes_next` marks the drive that should be plugged in next.
     """
 
     drive: str
@@ -34,6 +35,8 @@ class StatusRow:
     last_complete: datetime | None = None
     size: int | None = None
     free: int | None = None
+    health: str = ""
+    place: str = ""
     plugged_in: bool = False
     comes_next: bool = False
 
@@ -59,9 +62,12 @@ STATE_TONES: Final = {
 }
 
 
+HEALTH_TONES: Final = {"good": Tone.GOOD, "errors": Tone.WARN, "damaged": Tone.BAD}
+
+
 def status_table(rows: Iterable[StatusRow], now: datetime, *, colour: bool = False, width: int | None = None) -> str:
     """The rotation at a glance, the drive that comes next with an arrow before it."""
-    headers = ("", "drive", "state", "last complete", "free", "here")
+    headers = ("", "drive", "state", "last complete", "free", "health", "place", "here")
     table = [
         (
             Cell("->" if row.comes_next else ""),
@@ -69,6 +75,8 @@ def status_table(rows: Iterable[StatusRow], now: datetime, *, colour: bool = Fal
             Cell(shown(row.state), STATE_TONES.get(row.state, Tone.PLAIN)),
             Cell(age(row.last_complete, now) if row.last_complete else "never"),
             Cell(_free(row), right=True),
+            Cell("" if row.health == "unknown" else shown(row.health), HEALTH_TONES.get(row.health, Tone.PLAIN)),
+            Cell(shown(row.place)),
             Cell("plugged in" if row.plugged_in else ""),
         )
         for row in rows
@@ -92,14 +100,6 @@ def snapshots_table(
         for row in rows
     ]
     return render(("drive", "master", "snapshot", "completed", "age", ""), table, colour=colour, width=width)
-
-
-def key_value(pairs: Iterable[tuple[str, str]], *, colour: bool = False) -> str:
-    """`name   value` with the values below each other; names and values are made safe to print."""
-    known = [(shown(name), shown(value)) for name, value in pairs]
-    wide = max((cells(name) for name, _value in known), default=0)
-    rows = [[Cell(_padded(Cell(name), wide), Tone.FAINT), Cell(value)] for name, value in known]
-    return _painted([_spaced(row) for row in rows], colour=colour)
 
 
 def render(

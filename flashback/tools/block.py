@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import re
 import struct
@@ -19,6 +18,7 @@ from typing import Any, Final
 from flashback.core import sysfs
 from flashback.core.command import Command, CommandFailed, ProgramMissing, Runner
 from flashback.core.errors import DriveError, DriveGone, Missing
+from flashback.core.spoken import json_object, text_at
 
 COLUMNS: Final = "PATH,NAME,TYPE,SIZE,MODEL,SERIAL,TRAN,RM,HOTPLUG,RO,FSTYPE,LABEL,UUID,PARTUUID,PARTLABEL,MOUNTPOINTS"
 LUKS: Final = "crypto_LUKS"
@@ -92,7 +92,7 @@ def scan(run: Runner) -> tuple[BlockDevice, ...]:
     File system, label and UUID come from udev; where it knows nothing and we are root, the devices are probed.
     """
     answer = run(Command(("lsblk", "-J", "-b", "-o", COLUMNS)))
-    devices = _listed(_object(answer.out).get("blockdevices"), None)
+    devices = _listed(json_object(answer.out).get("blockdevices"), None)
     if os.geteuid() == 0 and not sysfs.udev_runs():
         devices = tuple(_probed(run, each) for each in devices)
     return devices
@@ -129,29 +129,24 @@ def _device(row: dict[str, Any], parent: str | None) -> BlockDevice:
     mounted = row.get("mountpoints")
     return BlockDevice(
         path=path,
-        name=_text(row, "name"),
-        kind=_text(row, "type"),
+        name=text_at(row, "name"),
+        kind=text_at(row, "type"),
         size=_whole(row.get("size")),
-        model=_text(row, "model"),
-        serial=_text(row, "serial"),
-        transport=_text(row, "tran"),
+        model=text_at(row, "model"),
+        serial=text_at(row, "serial"),
+        transport=text_at(row, "tran"),
         removable=_yes(row, "rm"),
         hotplug=_yes(row, "hotplug"),
         read_only=_yes(row, "ro"),
-        fstype=_text(row, "fstype"),
-        label=_text(row, "label"),
-        uuid=_text(row, "uuid"),
-        partition_uuid=_text(row, "partuuid").lower(),
-        partition_label=_text(row, "partlabel"),
+        fstype=text_at(row, "fstype"),
+        label=text_at(row, "label"),
+        uuid=text_at(row, "uuid"),
+        partition_uuid=text_at(row, "partuuid").lower(),
+        partition_label=text_at(row, "partlabel"),
         parent=parent,
         mountpoints=tuple(str(each) for each in mounted if each) if isinstance(mounted, list) else (),
         children=_listed(row.get("children"), path),
     )
-
-
-def _text(row: dict[str, Any], key: str) -> str:
-    value = row.get(key)
-    return "" if value is None else str(value).strip()
 
 
 def _yes(row: dict[str, Any], key: str) -> bool:
@@ -163,15 +158,6 @@ def _whole(value: object) -> int:
         return int(value) if isinstance(value, int | str) else 0
     except ValueError:
         return 0
-
-
-def _object(out: bytes) -> dict[str, Any]:
-    """The JSON object that a program printed; empty when it printed none."""
-    try:
-        value = json.loads(out.decode("utf-8", "replace") or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _probed(run: Runner, device: BlockDevice) -> BlockDevice:

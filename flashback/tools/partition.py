@@ -5,17 +5,17 @@ What a device says of itself, its labels included, is untrusted: it is parsed wi
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from flashback.core import sysfs
 from flashback.core.command import Command, CommandFailed, Runner
 from flashback.core.errors import DriveError
+from flashback.core.spoken import json_object, text_at
 
 LUKS_PARTITION: Final = "CA7D7CCB-63ED-4C53-861C-1742536059CC"
 """The GPT type of a LUKS partition (UAPI group, Discoverable Partitions Specification)."""
@@ -46,28 +46,14 @@ def contents(run: Runner, path: str) -> tuple[Signature, ...]:
 
 def _signatures(run: Runner, path: str) -> Iterator[Signature]:
     try:
-        rows = _object(run(Command(("wipefs", "-n", "--json", path))).out).get("signatures")
+        rows = json_object(run(Command(("wipefs", "-n", "--json", path))).out).get("signatures")
     except CommandFailed as problem:
         raise DriveError(f"{path} cannot be read: {problem.result.last_words}") from problem
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict):
-            offset = re.fullmatch(r"0x[0-9a-f]{1,16}", _text(row, "offset"))
+            offset = re.fullmatch(r"0x[0-9a-f]{1,16}", text_at(row, "offset"))
             where = int(offset[0], 16) if offset else 0
-            yield Signature(path, _text(row, "type"), _text(row, "label"), _text(row, "uuid"), where)
-
-
-def _text(row: dict[str, Any], key: str) -> str:
-    value = row.get(key)
-    return "" if value is None else str(value).strip()
-
-
-def _object(out: bytes) -> dict[str, Any]:
-    """The JSON object that a program printed; empty when it printed none."""
-    try:
-        value = json.loads(out.decode("utf-8", "replace") or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+            yield Signature(path, text_at(row, "type"), text_at(row, "label"), text_at(row, "uuid"), where)
 
 
 # --- making a partition

@@ -97,18 +97,21 @@ class Machine:
     def prune(self, drive: str = "red", person=None, **asked) -> Finished:
         return self._do(trim.trim, drive, person, trim.TrimRequest(**asked))
 
-    def _do(self, work, drive: str, person, request) -> Finished:
-        opened, state = self.drives[drive], self.state
-        self.events.clear()
-        context = Context(
+    def context(self, person=None) -> Context:
+        return Context(
             run=Programs(),
             signals=StopSignals(),
             clock=self.clock,
             tell=self.events.append,
             person=person or Nobody(),
-            paths=Paths(config=state / "no.yaml", state=state, runtime=state / "run"),
+            paths=Paths(config=self.state / "no.yaml", state=self.state, runtime=self.state / "run"),
             machine="here",
         )
+
+    def _do(self, work, drive: str, person, request) -> Finished:
+        opened, state = self.drives[drive], self.state
+        self.events.clear()
+        context = self.context(person)
         master = Master("docs", self.master)
         config = Config(
             file=state / "no.yaml",
@@ -422,3 +425,45 @@ def test_nothing_is_removed_from_a_copy_of_the_drive(machine) -> None:
     assert machine.run().exit_code == 0
     place.write_bytes(before)
     assert names(machine.prune()) == ["clone"]
+
+
+def encrypt_some(machine: Machine, day: int) -> None:
+    """Five of them a day."""
+    for path in machine.files()[day * 5 : day * 5 + 5]:
+        path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def test_an_encryptor_that_takes_five_files_a_day_is_held_on_the_fourth(machine) -> None:
+    machine.write()
+    assert machine.run().exit_code == 0
+    for day in range(3):
+        encrypt_some(machine, day)
+        assert machine.run().exit_code == 0
+    encrypt_some(machine, 3)
+    last = machine.run()
+    assert (last.exit_code, names(last)) == (13, ["mass-change"])
+    assert "5 files of 60" in last.facts["holds"][0]["why"]
+    assert "and 15 files in the runs of the last 30 days" in last.facts["holds"][0]["why"]
+    assert machine.run(allowed=("mass-change",)).exit_code == 0
+    encrypt_some(machine, 4)
+    assert machine.run().exit_code == 0, "what a person has let pass is not added up again"
+
+
+def test_a_runaway_file_and_a_sudden_size_are_held_by_what_they_really_take(machine) -> None:
+    """With a limit of 10 MiB: a file with holes is as small as its content."""
+    machine.guards = Guards(growth=10 << 20)
+    machine.write()
+    assert machine.run().exit_code == 0
+    with (machine.master / "disk.img").open("wb") as file:
+        file.truncate(1 << 30)
+    assert machine.run().exit_code == 0
+    (machine.master / "core").write_bytes(os.urandom(12 << 20))
+    last = machine.run()
+    assert (names(last), last.facts["holds"][0]["examples"]) == (["growth"], ["core"])
+    (machine.master / "core").unlink()
+    for number in range(40):
+        (machine.master / f"film{number}").write_bytes(os.urandom(1 << 20))
+    assert names(machine.run()) == ["growth"]
+    assert machine.run(allowed=("growth",)).exit_code == 0
+    (machine.master / "core").write_bytes(os.urandom(12 << 20))
+    assert machine.run().exit_code == 0, "twelve where fifty are is nothing out of proportion"

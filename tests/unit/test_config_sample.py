@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flashback.config.reader import read
 from flashback.config.sample import first_configuration, first_exclusions, name_for, write_first
-from flashback.config.settings import SETTINGS, described
+from flashback.config.settings import SETTINGS, Setting
 from flashback.config.show import as_json, as_yaml
 from flashback.config.values import Btrfs, Config, Guards, Keep, Master, Notify, OnPlug, Rotation, Symlinks
 
@@ -237,6 +237,12 @@ def test_what_is_shown_as_json_has_every_setting_in_plain_units(tmp_path: Path) 
 
 
 # --- the pages -------------------------------------------------------------------------------------------------------
+
+
+def described(setting: Setting) -> str:
+    """The setting's row in docs/reference/configuration.md."""
+    default = "required" if setting.default is None else f"`{setting.default}`"
+    return f"| `{setting.path}` | {setting.kind} | {default} | {setting.about} |"
 
 
 def test_the_reference_names_every_setting_with_its_default() -> None:

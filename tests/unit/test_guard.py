@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from flashback.backup.content import Damage
 from flashback.backup.guard import Accepted, Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
 from flashback.backup.inspect import Inspection
 from flashback.backup.tally import Counts
@@ -222,6 +223,27 @@ def test_accepted_damage_and_growth_are_measured_from_what_was_accepted() -> Non
     counts = Counts(grown=99 * GIB, largest=(99 * GIB, b"x"))
     assert held(master(bytes=119 * GIB, counts=counts, accepted=accepted)) == []
     assert held(master(bytes=120 * GIB, counts=counts, accepted=accepted)) == ["growth"]
+
+
+def encrypted(count: int, *, before: int, files: int = 2000) -> MasterFacts:
+    inspection = Inspection(damaged=count, how=(Damage.SCRAMBLED,))
+    return MasterFacts(
+        "docs", "/d", missing=False, files=files, files_before=files, inspection=inspection, damaged_before=before
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "before", "is_held"), [(5, 14, False), (5, 15, True), (0, 200, False), (19, 0, False), (19, 1, True)]
+)
+def test_files_that_are_encrypted_a_few_at_a_time_are_added_up(count, before, is_held) -> None:
+    holds = holds_for([encrypted(count, before=before)], limits=Guards())
+    assert [hold.name for hold in holds] == ([HoldName.MASS_CHANGE] if is_held else [])
+    assert not is_held or f"and {before} file" in holds[0].why
+
+
+def test_other_damage_is_not_added_to_what_was_encrypted_before() -> None:
+    emptied = replace(encrypted(0, before=19), inspection=Inspection(damaged=5, how=(Damage.BLANKED,)))
+    assert holds_for([emptied], limits=Guards()) == ()
 
 
 def test_a_copy_of_the_drive_is_held() -> None:

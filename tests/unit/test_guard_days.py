@@ -172,6 +172,19 @@ def half_encrypted(content: bytes, seed: int) -> bytes:
     return content[:BLOCK] + noise(len(content) - BLOCK, seed) if len(content) > BLOCK else content
 
 
+def in_turns(content: bytes, seed: int) -> bytes:
+    """Every second stretch of 1 KiB."""
+    found, other = bytearray(content), noise(len(content), seed)
+    for start in range(0, len(found), 2048):
+        found[start : start + 1024] = other[start : start + 1024]
+    return bytes(found)
+
+
+def beheaded(content: bytes, seed: int) -> bytes:
+    """The first 512 bytes alone."""
+    return noise(min(512, len(content)), seed) + content[512:]
+
+
 def _armoured(content: bytes, seed: int) -> bytes:
     return base64.b64encode(noise(len(content), seed))
 
@@ -209,6 +222,24 @@ ATTACKS: dict[str, Callable[[Tree], Tree]] = {
     "encrypts during a build": lambda tree: (
         each(tree, encrypted, 0.1) | {f"project/build/o{n}.o": File(elf(3000, n), DAY) for n in range(3000)}
     ),
+    "encrypts every second KiB": lambda tree: each(tree, in_turns),
+    "encrypts nothing but the beginning of each file": lambda tree: each(tree, beheaded),
+    "encrypts what is compressed already": lambda tree: (
+        each({path: file for path, file in tree.items() if path.endswith((".jpg", ".docx", ".mp4"))}, encrypted)
+        | {path: file for path, file in tree.items() if not path.endswith((".jpg", ".docx", ".mp4"))}
+    ),
+    "encrypts nothing but letters, in turns": lambda tree: (
+        tree | each({path: file for path, file in tree.items() if path.startswith("letters")}, in_turns)
+    ),
+    "overwrites with noise that differs": lambda tree: each(tree, lambda content, seed: noise(len(content), seed)),
+    "overwrites the first bytes with zeros": lambda tree: each(
+        tree, lambda content, _seed: bytes(min(8192, len(content))) + content[8192:]
+    ),
+    "deletes, and writes other files under other names": lambda tree: {
+        f"{zlib.crc32(path.encode()):x}.dat": File(noise(len(file.content), number), DAY)
+        for number, (path, file) in enumerate(tree.items())
+    },
+    "removes a directory that holds a third": lambda tree: without(tree, "letters", "project/notes"),
     "encrypts a tiny master": lambda _tree: each(TINY, encrypted),
     "deletes nearly all of a tiny master": lambda _tree: dict(list(TINY.items())[:1]),
 }
@@ -349,6 +380,23 @@ DAYS: dict[str, tuple[Tree, Callable[[Tree], Tree]]] = {
         TINY,
         lambda tree: tree | {f"{n}.txt": File(text(2500, n + 90), DAY) for n in range(4)},
     ),
+    "a mailbox is compacted to two thirds": (
+        HOME | {"mail/inbox.mbox": File(text(90_000, 5))},
+        lambda tree: tree | {"mail/inbox.mbox": File(text(60_000, 6), DAY)},
+    ),
+    "databases are vacuumed": (
+        HOME | {f"apps/{n}.sqlite": File(b"SQLite format 3\0" + text(40_000, n)) for n in range(30)},
+        lambda tree: each_under(tree, "apps", lambda c, s: c[:100] + text(20_000, s)),
+    ),
+    "films are cut": (
+        HOME,
+        lambda tree: tree | {f"films/{n}.mp4": File(mp4(15_000 + n, 900 + n), DAY) for n in range(30)},
+    ),
+    "films are rendered anew beside the old ones": (
+        HOME,
+        lambda tree: tree | {f"films/{n}-final.mp4": File(mp4(45_000, 800 + n), DAY) for n in range(40)},
+    ),
+    "an archive of 2,000 files is unpacked": (HOME, lambda tree: tree | many("downloads/src/*.c", text, 2000)),
     "the encrypted vault is written": (HOME, lambda tree: rewritten(tree, "vault", noise)),
     "five letters are encrypted on purpose": (
         HOME,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,7 +13,7 @@ from flashback.core.text import rfc3339, stamp
 from flashback.drive import journal
 from flashback.drive.journal import Line, Mark
 from flashback.rotation.ledger import Ledger
-from flashback.rotation.rows import HIGHEST_SEQUENCE, counts_facts, scrub_facts
+from flashback.rotation.rows import HIGHEST_SEQUENCE, scrub_facts
 from flashback.rotation.values import (
     KnownDrive,
     MasterCounts,
@@ -38,6 +38,11 @@ def plain(lines):
     """As the drive room hands a journal on: written to bytes, read, taken apart."""
     content = b"\n".join(journal.encode(line) for line in lines)
     return [msgspec.to_builtins(line) for line in journal.decode(content)]
+
+
+def totals(counts):
+    """As `ChangeSet.totals` says them in the journal."""
+    return {name: value for name, value in asdict(counts).items() if name.startswith(("files_", "bytes_"))}
 
 
 class World:
@@ -79,7 +84,7 @@ class World:
             self.now += timedelta(minutes=self.chance.randint(1, 30))
             counts = self.counts(master)
             mark = self.chance.choice([Mark.COMPLETE, Mark.UNCHANGED])
-            lines.append(self.line(sequence, run_id, mark, master, unread=counts.unread, facts=counts_facts(counts)))
+            lines.append(self.line(sequence, run_id, mark, master, unread=counts.unread, facts=totals(counts)))
             masters.append(counts)
             self.snapshots[drive.uuid].append(SnapshotRecord(drive.uuid, master, stamp(self.now), self.now))
         self.scrub(drive, sequence, run_id)

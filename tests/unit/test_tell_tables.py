@@ -8,7 +8,6 @@ from flashback.tell.tables import (
     StatusRow,
     cells,
     counted,
-    key_value,
     render,
     snapshots_table,
     status_table,
@@ -44,7 +43,7 @@ def test_colour_is_sent_only_when_asked() -> None:
 
 def test_names_cannot_draw_on_the_terminal() -> None:
     rows = [SnapshotRow("\x1b", "\x1b", "\x1b")]
-    assert "\x1b" not in snapshots_table(rows, NOW) + key_value([("\x1b", "\x1b")])
+    assert "\x1b" not in snapshots_table(rows, NOW)
 
 
 def test_a_snapshot_is_one_line() -> None:
@@ -52,10 +51,6 @@ def test_a_snapshot_is_one_line() -> None:
     assert snapshots_table([row], NOW).splitlines()[1] == (
         "red    documents  20260102T030405Z  2026-01-02 03:04:05 UTC  17 days ago"
     )
-
-
-def test_values_stand_below_each_other() -> None:
-    assert key_value([("name", "red"), ("LUKS UUID", "1234")]) == "name       red\nLUKS UUID  1234"
 
 
 def test_an_empty_table_is_empty() -> None:
