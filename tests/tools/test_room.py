@@ -27,6 +27,7 @@ from flashback.core.signals import StopSignals
 from flashback.core.text import parse_stamp
 from flashback.drive import journal, layout
 from flashback.rotation.ledger import Ledger
+from flashback.rotation.values import SnapshotRecord
 from flashback.tools import btrfs_delete, cryptsetup
 from tests.conftest import run
 
@@ -206,8 +207,6 @@ def test_pins_make_no_way(rig: Rig) -> None:
     history(rig, 6)
     before = rig.snapshots
     with rig.ledger() as ledger:
-        from flashback.rotation.values import SnapshotRecord
-
         uuid = rig.drive.known.uuid
         ledger.replace_snapshots(uuid, [SnapshotRecord(uuid, "docs", name, rig.now) for name in before])
         ledger.pin(uuid, "docs", before[0])
@@ -217,6 +216,28 @@ def test_pins_make_no_way(rig: Rig) -> None:
     assert [each.name for each in report.pruned] == before[1:3]
     assert before[0] in rig.snapshots
     assert journal.pins(rig.lines(journal.Mark.PINNED)) == {("docs", before[0])}
+
+
+def test_a_pin_that_is_set_while_the_run_goes_on_is_kept(rig: Rig) -> None:
+    history(rig, 6)
+    before, uuid = rig.snapshots, rig.drive.known.uuid
+
+    class PinsOnceThePlanIsShown(list[object]):
+        def append(self, event: object) -> None:
+            super().append(event)
+            if isinstance(event, Planned):
+                with rig.ledger() as ledger:
+                    moments = [SnapshotRecord(uuid, "docs", name, rig.now) for name in before]
+                    ledger.replace_snapshots(uuid, moments)
+                    ledger.pin(uuid, "docs", before[0])
+
+    rig.fill(keep=MIB)
+    rig.write("new", 12 * MIB)
+    assert [each.name for each in rig.back_up(dry=True).plan.room.goes] == before[:2]
+    rig.events = PinsOnceThePlanIsShown()
+    report = rig.back_up()
+    assert [each.name for each in report.pruned] == before[1:3]
+    assert rig.wrong() == ""
 
 
 def test_where_more_is_written_than_was_planned_the_next_make_way_while_it_copies(rig: Rig) -> None:
@@ -297,4 +318,14 @@ def test_what_an_earlier_run_removed_is_waited_for_before_more_goes(rig: Rig) ->
     os.close(descriptor)
     rig.write("new", 15 * MIB)
     assert rig.back_up().pruned == []
+    assert rig.wrong() == ""
+
+
+def test_metadata_that_overflows_while_data_has_room_makes_way_too(rig: Rig) -> None:
+    """Every chunk is given to data, and then a hundred thousand tiny files come."""
+    history(rig, 6, 40 * MIB)
+    for number in range(30_000):
+        rig.write(f"tiny{number}", 200)
+    report = rig.back_up()
+    assert report.pruned
     assert rig.wrong() == ""
