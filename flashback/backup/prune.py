@@ -29,6 +29,10 @@ from flashback.tools import btrfs, btrfs_delete, btrfs_trees, cryptsetup
 
 PACE: Final = 0.05
 """Seconds between two looks at what is being given back."""
+CHUNKS: Final = 64
+"""Times `SLACK`: with less than that unallocated, metadata may find no room although data has it."""
+LOOKS: Final = 40
+"""So often that is tried: the kernel may do it itself meanwhile, a moment after the space was given back."""
 SHARE: Final = 100
 """When a copy has found the drive full, room is made for a hundredth of it at a time at least."""
 
@@ -135,6 +139,7 @@ class Pruning:
         self.further = list(further)
         self.arrange: Callable[[Sequence[Goes]], Sequence[Goes]] | None = arrange
         self.pinned = pinned
+        self._tidied = False
         self.removed: list[Goes] = []
 
     def remove(self, goes: Sequence[Goes]) -> None:
@@ -167,10 +172,28 @@ class Pruning:
         """The drive is full: remove what may still go until there is some room; false when there is nothing."""
         if self.arrange is not None:
             self.further, self.arrange = list(self.arrange(self.further)), None
+        if not self._tidied:
+            self._tidied = True  # once: what a copy that failed leaves behind may be such a chunk each time
+            if self._chunks_given_back():
+                return True
         before = len(self.removed)
         while self.further and (len(self.removed) == before or not self._some_room()):
             self.remove([self.further.pop(0)])
+            self._chunks_given_back()
         return len(self.removed) > before
+
+    def _chunks_given_back(self) -> bool:
+        """Where nothing is left that could become metadata, empty chunks of data are made free for it."""
+        before = self._space().unallocated
+        if before >= SLACK * CHUNKS:
+            return False
+        for _ in range(LOOKS):
+            if btrfs_delete.give_back_chunks(self.context.run, self.drive.mount_point):
+                break
+            commit(self.drive)
+            btrfs_delete.clean_up(self.drive.root)
+            time.sleep(PACE)
+        return self._space().unallocated > before
 
     def roomy(self, work: Callable[[], T]) -> T:
         """Do it; as often as the drive turns out to be full, make room and do it again, down to the floor.

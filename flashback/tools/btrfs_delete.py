@@ -11,8 +11,10 @@ import errno
 import fcntl
 import os
 import struct
+from pathlib import Path
 from typing import Final
 
+from flashback.core.command import Command, CommandFailed, Runner
 from flashback.core.errors import DriveError, FlashbackError, NoSpace
 
 _SYNC: Final = 0x94 << 8 | 8
@@ -53,6 +55,20 @@ def clean_up(fd: int) -> None:
 def is_deleted(fd: int, number: int) -> bool:
     """Whether the subvolume of this number has given back all that it held. Raises `OSError`."""
     return not _found(fd, (number, number), _ROOT_ITEM)
+
+
+def give_back_chunks(run: Runner, mount_point: Path) -> bool:
+    """Let chunks that hold no data any more become free for metadata, where the kernel has not done so yet.
+
+    It may take its time, and a file system whose metadata is full has none ("No space left" with half of the data area
+    free, seen with Linux 6.1). Only empty chunks are touched (btrfs-balance(8), usage=0): nothing is moved. False where
+    there was no room for that either.
+    """
+    try:
+        run(Command(("btrfs", "balance", "start", "-dusage=0", str(mount_point))))
+    except CommandFailed:
+        return False
+    return True
 
 
 def pending(fd: int) -> tuple[int, ...]:
