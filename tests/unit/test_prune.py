@@ -66,6 +66,10 @@ class Filling(Pruning):
     def __init__(self, root: int, further: list[str]) -> None:
         super().__init__(SimpleNamespace(), a_drive(root), lambda *_: None, further=further, arrange=sorted)
         self.gone: list[str] = []
+        self.empty_chunks = False
+
+    def _chunks_given_back(self) -> bool:
+        return self.empty_chunks
 
     def remove(self, goes) -> None:
         self.gone += goes
@@ -87,6 +91,20 @@ def test_the_next_in_order_go_one_at_a_time_until_the_work_fits(root, problem) -
 
     assert pruning.roomy(work) == "done"
     assert (tries, pruning.gone) == ([0, 1, 2], ["a", "b"])
+
+
+def test_before_anything_goes_empty_chunks_are_given_back_once(root) -> None:
+    pruning, tries = Filling(root, ["a"]), []
+    pruning.empty_chunks = True
+
+    def work() -> str:
+        tries.append(len(pruning.gone))
+        if len(tries) < 3:
+            raise NoSpace("full")
+        return "done"
+
+    assert pruning.roomy(work) == "done"
+    assert tries == [0, 0, 1]
 
 
 def test_where_nothing_may_go_any_more_it_is_no_space_and_says_so(root) -> None:
