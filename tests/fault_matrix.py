@@ -31,7 +31,7 @@ COMMANDS = {
     **dict.fromkeys(("prune", "key change", "drive adopt", "close"), "nightly_changing.py"),
     **dict.fromkeys(("restore", "scrub", "verify"), "nightly_reading.py"),
 }
-BESIDE = ("test_power_cuts.py", "nightly_hostile_drive.py", "nightly_long_life.py")
+BESIDE = ("test_power_cuts.py", "test_hostile_drive.py", "nightly_long_life.py")
 """Trials of other kinds, which have no rows; they are tried with all of it."""
 GUEST = ("tests/vm/uml-run", "--mem", "1500M", "--scsi", "2:400", "--timeout", "10800")
 INTRODUCTION = """# The fault matrix
