@@ -38,7 +38,7 @@ def why_not(device: BlockDevice, devices: Sequence[BlockDevice]) -> tuple[str, .
     }
     reasons.extend(f"{name} stands on it" for name in block.holders(device.path) if name not in known)
     if block.in_use(device.path) and not reasons:
-        reasons.append("it is in use: the kernel does not give it to anybody else")
+        reasons.append("the kernel gives it to nobody else")
     return tuple(dict.fromkeys(reasons))
 
 

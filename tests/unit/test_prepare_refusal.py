@@ -77,4 +77,4 @@ def test_a_device_that_the_kernel_refuses_is_refused_although_nobody_can_be_name
 ) -> None:
     monkeypatch.setattr(block, "in_use", lambda _path: True)
     disk = device()
-    assert why_not(disk, (disk,)) == ("it is in use: the kernel does not give it to anybody else",)
+    assert why_not(disk, (disk,)) == ("the kernel gives it to nobody else",)
