@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import run
 from tests.guest.conftest import Stick
 from tests.guest.machine import Machine, invalid, is_held, until
 
@@ -109,4 +111,45 @@ def test_a_prune_that_is_killed_is_finished_by_the_next_run(machine: Machine, st
     assert len(listed(machine)) == 2
     with machine.opened(stick.device) as drive:
         assert sorted(each["name"] for each in listed(machine)) == sorted(os.listdir(drive / "documents/snapshots"))
+    assert is_held() == []
+
+
+def filled(drive: Path, how: str) -> None:
+    """By another hand: no room for one more byte of data, for one more name, or for either."""
+    if how in {"data", "both"}:
+        with suppress(OSError), (drive / "filler").open("ab", buffering=0) as file:
+            while True:
+                file.write(os.urandom(MIB))
+        with suppress(OSError), (drive / "filler").open("ab", buffering=0) as file:
+            while True:
+                file.write(os.urandom(4096))
+                os.fsync(file.fileno())
+    if how in {"metadata", "both"}:
+        (drive / "names").mkdir()
+        with suppress(OSError):
+            for number in range(1_000_000):
+                (drive / "names" / f"{number:0200}").touch()
+    os.sync()
+
+
+@pytest.mark.parametrize("how", ["data", "metadata", "both"])
+def test_a_stick_that_is_full_to_the_brim_is_backed_up_to_again(machine: Machine, stick: Stick, how: str) -> None:
+    machine.init(stick.device, "red")
+    configured(machine)
+    allowed = [word for guard in ("mass-deletion", "growth", "mass-change") for word in ("--allow", guard)]
+    for day in range(5):
+        for number in range(800):  # so that the snapshots hold metadata of their own
+            (machine.master / f"small{number}").write_bytes(os.urandom(1900))
+        (machine.master / "big").write_bytes(os.urandom(20 * MIB + day))
+        machine.run("red", *allowed)
+    with machine.opened(stick.device, read_only=False) as drive:
+        filled(drive, how)
+    (machine.master / "new").write_bytes(os.urandom(3 * MIB))
+    last = machine.run("red", *allowed)
+    assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+    with machine.opened(stick.device) as drive:
+        assert (
+            run("rsync", "-aHAXni", "--delete", "--checksum", f"{machine.master}/", f"{drive}/documents/current/") == ""
+        )
+        assert len(os.listdir(drive / "documents/snapshots")) >= 1
     assert is_held() == []
