@@ -122,22 +122,23 @@ class _Sampler:
     rng: random.Random
     done: Drill
     memory: Memory | None
+    met: set[tuple[str, str, bytes]] = field(default_factory=set)
+    """What was chosen, by master, snapshot and path: a file that is read twice proves no more."""
 
     def files(self, found: list[State], sample: int) -> Iterator[tuple[State, Item]]:
-        """So many files; fewer where there are hardly any."""
-        left = sample
+        """So many files, each once; fewer where there are hardly any."""
         for _ in range(sample * TRIES if found else 0):
-            if not left:
+            if len(self.met) >= sample:
                 return
             state = self.rng.choice(found)
             item = self._remembered(state) if self.memory is not None and self.rng.random() < 0.5 else self._any(state)
-            if item is not None:
-                left -= 1
+            if item is not None and (which := (state.master, state.name, item.path)) not in self.met:
+                self.met.add(which)
                 yield state, item
 
     def _any(self, state: State) -> Item | None:
         with states.opened(self.root, state) as (folder, name):
-            return _one(folder, name, self.rng, lambda trouble: self.done.damaged.append((state, trouble)))
+            return _one(folder, name, self.rng, lambda trouble: self._note(state, trouble))
 
     def _remembered(self, state: State) -> Item | None:
         """One that the catalogue names; what is not on the drive is noted."""
@@ -149,16 +150,23 @@ class _Sampler:
             try:
                 item = looked_at(folder, whole)
             except OSError as problem:
-                self.done.damaged.append((state, unread(whole, problem)))
+                self._note(state, unread(whole, problem))
                 return None
         if item is None or not item.is_file:
-            self.done.remembered += 1
-            self.done.damaged.append((state, Trouble(whole, self.memory.wrong(state, path, None))))
+            if self._note(state, Trouble(whole, self.memory.wrong(state, path, None))):
+                self.done.remembered += 1
             return None
         return item
 
+    def _note(self, state: State, trouble: Trouble) -> bool:
+        """Once for each place; whether this was the first time."""
+        first = (state, trouble) not in self.done.damaged
+        if first:
+            self.done.damaged.append((state, trouble))
+        return first
 
-def _one(folder: int, name: bytes, rng: random.Random, trouble: Callable[[Trouble], None]) -> Item | None:
+
+def _one(folder: int, name: bytes, rng: random.Random, trouble: Callable[[Trouble], object]) -> Item | None:
     """A file somewhere below; `None` where the way ended in an empty directory or a link."""
     path = name
     here = os.dup(folder)

@@ -107,6 +107,12 @@ def test_what_the_drive_does_not_give_is_damage_in_the_copy_and_in_the_drill(rig
     assert drilled(rig, sample=40).damaged
 
 
+def test_a_drill_reads_no_file_of_a_snapshot_twice_and_says_no_more_than_it_read(rig: Rig) -> None:
+    rig.snapshot(OLD)
+    found = drilled(rig, sample=40)
+    assert (found.files, found.bytes) == (3, 300_000)
+
+
 def test_a_full_drill_reads_each_version_of_a_file_once(rig: Rig) -> None:
     rig.snapshot(OLD)
     rig.snapshot("20260102T000000Z")
