@@ -72,6 +72,6 @@ def test_what_the_desktop_opened_is_refused_and_the_desktops_service_is_else_not
     fresh.run(["udisksctl", "unlock", "-b", partition, "--key-file", "/home/alice/secret"], user="alice")
     refused = fresh.flashback("run", "--passphrase-file", SECRET, check=False)
     assert refused.code == 12
-    assert "do not unplug red. In the way: red is already open as luks-" in refused.out
+    assert "do not unplug red. In the way: red was opened by somebody else, as luks-" in refused.out
     fresh.run(["udisksctl", "lock", "-b", partition], user="alice")
     assert fresh.back_up()["result"] == "complete"

@@ -140,7 +140,7 @@ def test_nobody_answers_and_it_is_remembered_as_not_backed_up(desk, red):
     desk.logs("answer", answer="unanswered")
     desk.sees_withdrawn(question)
     desk.rests()
-    machine.run(f"rm {drop}; systemctl daemon-reload")
+    machine.run(f"rm -r $(dirname {drop}); systemctl daemon-reload")
     assert machine.holds_nothing()
 
 
@@ -209,7 +209,7 @@ def test_a_passphrase_that_nobody_types_opens_the_drive_under_the_unit(desk, red
     assert desk.dialogs() == []
     assert desk.logs("finished")["FLASHBACK_SAFE_TO_REMOVE"] == "1"
     desk.rests()
-    machine.run(f"rm {drop} /usr/local/sbin/red-passphrase; systemctl daemon-reload")
+    machine.run(f"rm -r $(dirname {drop}) /usr/local/sbin/red-passphrase; systemctl daemon-reload")
 
 
 def test_two_that_are_plugged_in_together_are_backed_up_to_one_after_the_other(desk, red, blue):
