@@ -21,9 +21,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flashback.catalogue.file import Header
-from flashback.catalogue.library import Library
 from flashback.catalogue.seen import Kind, Seen, order
 from flashback.catalogue.shelf import Note
+from flashback.catalogue.shelves import Shelves
 from flashback.core.text import stamp
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive
@@ -102,8 +102,8 @@ def size_of(folder: Path, pattern: str) -> int:
 
 
 def make(root: Path, options: argparse.Namespace) -> None:
-    """Fill the library as runs do, one state after another, and say what each costs."""
-    library = Library(root / "catalogue")
+    """Fill the shelves as runs do, one state after another, and say what each costs."""
+    shelves = Shelves(root / "catalogue")
     paths = names(options.files, 1)
     chance = random.Random(2)
     now = datetime(2025, 1, 1, tzinfo=UTC)
@@ -117,14 +117,14 @@ def make(root: Path, options: argparse.Namespace) -> None:
             now += timedelta(hours=8)
             name = stamp(now)
             begun = time.monotonic()
-            with library.shelf(drive, "home") as shelf:
+            with shelves.shelf(drive, "home") as shelf:
                 base = shelf.chain()[-1].header.stem if done else ""
                 entries = listed(paths, random.Random(3)) if not done else delta(paths, options.share, turn, chance)
                 link = shelf.write(Header(master="home", state=name, mark=f"{turn + 1:016x}", base=base), entries)
                 done.append(name)
                 shelf.keep_note(Note(tuple(done), name, "/home/alice"))
             written = time.monotonic()
-            with library.index():
+            with shelves.index():
                 pass
             took = time.monotonic() - written
             if turn == 0:

@@ -24,10 +24,10 @@ from flashback.backup.places import entry_of, file_of
 from flashback.backup.plan import read_journal, snapshots_of
 from flashback.catalogue.file import Header
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.catalogue.library import Library
 from flashback.catalogue.seen import Kind as CatalogueKind
 from flashback.catalogue.seen import Seen, difference, order
 from flashback.catalogue.shelf import Link, Note, Shelf
+from flashback.catalogue.shelves import Shelves
 from flashback.config.masters import valid_name
 from flashback.core.errors import DriveError
 from flashback.core.text import shown, stamp
@@ -81,9 +81,9 @@ class Living:
 class History:
     """Keeps the catalogue of one open drive. `tell` is given a sentence for whatever a person should know."""
 
-    def __init__(self, drive: OpenDrive, library: Library, tell: Callable[[str], None]) -> None:
+    def __init__(self, drive: OpenDrive, shelves: Shelves, tell: Callable[[str], None]) -> None:
         self.drive = drive
-        self.library = library
+        self.shelves = shelves
         self.tell = tell
 
     def keep(self, master: str, path: Path | None = None, change: Touched | None = None) -> None:
@@ -129,7 +129,7 @@ class History:
     def distrust(self, master: str, state: str) -> None:
         """Forget a state and all after it, here and on the drive: it is not what it was. Raises `DriveGone`."""
         try:
-            with self.library.shelf(self.drive.known.uuid, master) as mine, self._on_drive(master) as shelf:
+            with self.shelves.shelf(self.drive.known.uuid, master) as mine, self._on_drive(master) as shelf:
                 for each in (mine, shelf):
                     links = each.chain()
                     each.cut(links, sum(link.state < state for link in links))
@@ -152,7 +152,7 @@ class History:
         this machine knows more of the drive's states than the drive, the drive gets it back.
         """
         try:
-            with self.library.shelf(self.drive.known.uuid, master) as mine:
+            with self.shelves.shelf(self.drive.known.uuid, master) as mine:
                 here = mine.chain()
                 if [link.header.name for link in here] == shelf.names():
                     return here
@@ -251,7 +251,7 @@ class History:
     def _mirror(self, shelf: Shelf, links: Sequence[Link], master: str, living: Living, path: Path | None) -> None:
         """Have this machine know what the drive says, and no more; what is found to be garbled is not taken over."""
         try:
-            with self.library.shelf(self.drive.known.uuid, master) as mine:
+            with self.shelves.shelf(self.drive.known.uuid, master) as mine:
                 have = {link.header.name: link.header for link in mine.chain()}
                 for link in links:
                     if have.get(link.header.name) != link.header:
@@ -263,7 +263,7 @@ class History:
                         mine.remove(name)
                 said = next((link.header.path for link in reversed(links) if link.header.path), "")
                 mine.keep_note(Note(living.states, living.current, str(path) if path else said))
-            with self.library.index():
+            with self.shelves.index():
                 pass
         except OSError as problem:
             self.drive.watch()

@@ -57,11 +57,11 @@ def only_here(rotation: Rotation, names: Sequence[Name]) -> frozenset[Name]:
 def _asked(rotation: Rotation, questions: Sequence[frozenset[Name]]) -> list[tuple[Vanishing, ...] | None] | None:
     from flashback.catalogue.frames import CatalogueBroken
     from flashback.catalogue.index import IndexBroken
-    from flashback.catalogue.library import Library
     from flashback.catalogue.lookup import Lookup
+    from flashback.catalogue.shelves import Shelves
 
     try:
-        with Library(rotation.catalogue).index() as index:
+        with Shelves(rotation.catalogue).index() as index:
             lookup = Lookup(index)
             return [_only_in(lookup, rotation, question) for question in questions]
     except (OSError, CatalogueBroken, IndexBroken, FlashbackError):

@@ -10,16 +10,16 @@ from flashback.backup.history import of_entry
 from flashback.backup.listing import Entry, Item
 from flashback.backup.reader import owner_of, reading_master
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.catalogue.library import Library
 from flashback.catalogue.lookup import State
 from flashback.catalogue.seen import Seen, pairs
+from flashback.catalogue.shelves import Shelves
 from flashback.config.values import Master
 from flashback.core.errors import FlashbackError, NotFinished
 
 Pair = tuple[Seen | None, Seen | None]
 
 
-def beside_master(library: Library, state: State, master: Master, *, avoid: Path) -> Iterator[Pair]:
+def beside_master(shelves: Shelves, state: State, master: Master, *, avoid: Path) -> Iterator[Pair]:
     """How each path is in the state and in the master now, which is read as its owner, by its rules.
 
     What cannot be read, or is not to be stored, says nothing: a run leaves the copy of that as it is. Raises
@@ -29,7 +29,7 @@ def beside_master(library: Library, state: State, master: Master, *, avoid: Path
     try:
         owner = owner_of(master.path, master.owner)
         with (
-            library.shelf(state.tree.drive, state.tree.master) as shelf,
+            shelves.shelf(state.tree.drive, state.tree.master) as shelf,
             reading_master(
                 master.path,
                 owner,

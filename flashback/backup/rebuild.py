@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashback.backup.history import History, masters_on
-from flashback.catalogue.library import Library
+from flashback.catalogue.shelves import Shelves
 from flashback.config.values import Config
 from flashback.core.context import Context
 from flashback.core.errors import Exit
@@ -20,7 +20,7 @@ def rebuild(context: Context, config: Config | None, candidate: Candidate) -> in
     session = Session(context, candidate)
     states = 0
     with session.held(purpose="catalogue rebuild") as drive:
-        history = History(drive, Library(context.paths.catalogues), lambda line: context.tell(Note(line)))
+        history = History(drive, Shelves(context.paths.catalogues), lambda line: context.tell(Note(line)))
         prove_destination(drive)
         for master in masters_on(drive):
             context.tell(Note(f"Reading what is in each state of {master} on {drive.known.name}."))

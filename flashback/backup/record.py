@@ -14,7 +14,7 @@ from flashback.backup.copy import CopyResult
 from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
 from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, state_of
 from flashback.backup.source import Source
-from flashback.catalogue.library import Library
+from flashback.catalogue.shelves import Shelves
 from flashback.config.values import Config
 from flashback.core.context import Context
 from flashback.core.errors import NotFinished
@@ -164,4 +164,4 @@ def learn_history(drive: OpenDrive, context: Context) -> None:
 
 
 def _history(drive: OpenDrive, context: Context) -> History:
-    return History(drive, Library(context.paths.catalogues), lambda line: context.tell(Note(line)))
+    return History(drive, Shelves(context.paths.catalogues), lambda line: context.tell(Note(line)))

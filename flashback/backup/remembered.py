@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flashback.catalogue.index import IndexBroken
-from flashback.catalogue.library import Library
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.lookup import State as Known
 from flashback.catalogue.seen import Kind
+from flashback.catalogue.shelves import Shelves
 from flashback.core.descent import DEEPEST
 from flashback.core.text import size
 from flashback.drive.states import State
@@ -67,7 +67,7 @@ def remembered(catalogues: Path, drive: str) -> Iterator[Remembered | None]:
     """What the catalogue of this machine has of the drive with this LUKS UUID; `None` where it cannot be read."""
     with ExitStack() as stack:
         try:
-            lookup = Lookup(stack.enter_context(Library(catalogues).index())) if catalogues.is_dir() else None
+            lookup = Lookup(stack.enter_context(Shelves(catalogues).index())) if catalogues.is_dir() else None
         except (OSError, IndexBroken):
             lookup = None
         yield Remembered(lookup, drive) if lookup is not None else None

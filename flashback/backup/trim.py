@@ -21,7 +21,7 @@ from flashback.backup.masters import carried
 from flashback.backup.plan import read_journal, snapshots_of, space_for
 from flashback.backup.prune import Pruning, finish_earlier, measured
 from flashback.backup.record import keep_ballast
-from flashback.catalogue.library import Library
+from flashback.catalogue.shelves import Shelves
 from flashback.config.values import Config
 from flashback.core.context import Context, Doubt
 from flashback.core.errors import Exit, FlashbackError
@@ -189,7 +189,7 @@ class Trim:
 
     def _remember(self, drive: OpenDrive) -> None:
         """The catalogue lets go of what is gone, the ballast is laid, the ledger knows what is left."""
-        history = History(drive, Library(self.context.paths.catalogues), lambda line: self.context.tell(Note(line)))
+        history = History(drive, Shelves(self.context.paths.catalogues), lambda line: self.context.tell(Note(line)))
         for master in masters_on(drive):
             history.keep(master)
         keep_ballast(drive)

@@ -228,7 +228,7 @@ def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Call
 
         return state_of
     from flashback.backup.living import beside_master
-    from flashback.catalogue.library import Library
+    from flashback.catalogue.shelves import Shelves
 
     masters = {master.name: master for master in app.config().masters}
 
@@ -238,7 +238,7 @@ def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Call
                 raise UsageError(f"the configuration has no master {old.tree.master}", hint="name a second snapshot")
             return None, None
         master = masters[old.tree.master]
-        return None, beside_master(Library(app.paths.catalogues), old, master, avoid=app.paths.runtime)
+        return None, beside_master(Shelves(app.paths.catalogues), old, master, avoid=app.paths.runtime)
 
     return living
 
@@ -250,8 +250,8 @@ def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Call
 def looking(app: App, command: str) -> Iterator[tuple[Lookup, Drives]]:
     """The catalogue, and the drives it speaks of. Raises `Missing` for anybody but root."""
     from flashback.app import needs_root
-    from flashback.catalogue.library import Library
     from flashback.catalogue.lookup import Lookup
+    from flashback.catalogue.shelves import Shelves
     from flashback.catalogue.words import Drives
     from flashback.core.errors import Missing
 
@@ -260,7 +260,7 @@ def looking(app: App, command: str) -> Iterator[tuple[Lookup, Drives]]:
         known = {drive.uuid: drive for drive in ledger.drives()}
     here = frozenset(uuid for uuid in known if os.path.exists(f"/dev/disk/by-uuid/{uuid}"))
     try:
-        with Library(app.paths.catalogues).index() as index:
+        with Shelves(app.paths.catalogues).index() as index:
             yield Lookup(index), Drives(known, here)
     except OSError as problem:
         raise Missing(

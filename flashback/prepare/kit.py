@@ -10,12 +10,15 @@ import html
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flashback.core.errors import UsageError
 from flashback.core.secret import Secret
 from flashback.core.text import shown
 from flashback.prepare.recovery import ALPHABET, GROUPS, LETTERS, as_lines
+
+if TYPE_CHECKING:
+    from segno import QRCode
 
 QUIET: Final = 4
 """Modules of white around a QR code (ISO/IEC 18004, 6.3.8)."""
@@ -137,12 +140,15 @@ where the passphrase is asked for.</p>
 """
 
 
-def _matrix(key: Secret) -> tuple[Sequence[int], ...]:
-    """The modules of the QR code with the white around it; 1 is dark."""
+def _code(key: Secret) -> QRCode:
     import segno
 
-    code = segno.make(key.reveal().decode("ascii"), error="m", micro=False)
-    return tuple(tuple(row) for row in code.matrix_iter(scale=1, border=QUIET))
+    return segno.make(key.reveal().decode("ascii"), error="m", micro=False)
+
+
+def _matrix(key: Secret) -> tuple[Sequence[int], ...]:
+    """The modules of the QR code with the white around it; 1 is dark."""
+    return tuple(tuple(row) for row in _code(key).matrix_iter(scale=1, border=QUIET))
 
 
 def _blocks(matrix: Sequence[Sequence[int]]) -> tuple[str, ...]:
@@ -157,7 +163,4 @@ def _blocks(matrix: Sequence[Sequence[int]]) -> tuple[str, ...]:
 
 
 def _svg(key: Secret) -> str:
-    import segno
-
-    code = segno.make(key.reveal().decode("ascii"), error="m", micro=False)
-    return str(code.svg_inline(scale=4, border=QUIET, dark="#000", light="#fff"))
+    return str(_code(key).svg_inline(scale=4, border=QUIET, dark="#000", light="#fff"))

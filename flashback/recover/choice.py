@@ -52,13 +52,13 @@ def holders(catalogues: Path, wanted: Sequence[Wanted], when: When) -> dict[str,
     Nothing where the catalogue cannot be read: then the drives themselves are asked.
     """
     from flashback.catalogue.index import IndexBroken
-    from flashback.catalogue.library import Library
     from flashback.catalogue.lookup import Lookup
+    from flashback.catalogue.shelves import Shelves
 
     if not catalogues.is_dir():
         return {}
     try:
-        with Library(catalogues).index() as index:
+        with Shelves(catalogues).index() as index:
             lookup = Lookup(index)
             found = [_of_one(lookup, each, when) for each in wanted]
     except (OSError, IndexBroken):

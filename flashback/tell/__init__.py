@@ -121,7 +121,7 @@ class Teller:
 
     def __call__(self, event: Event) -> None:
         """Tell one event. Never raises because the listener has gone: the drive matters more than the listener."""
-        raise NotImplementedError
+        raise NotImplementedError  # each way of telling has its own; the others below may be left as they are
 
     def pause(self) -> None:
         """Clear away what changes on the terminal: a person is about to be asked something."""

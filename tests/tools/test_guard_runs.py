@@ -329,13 +329,18 @@ def test_a_dry_run_shows_the_plan_with_its_holds_and_asks_nobody(machine) -> Non
     assert (last.exit_code, alice.asked, machine.standing()) == (13, [], [])
 
 
-def test_a_drive_that_forgot_the_last_run_is_held_as_a_copy(machine) -> None:
+def forgetful(machine: Machine) -> None:
+    """The red drive has lost what its journal says of the last run, as a copy made before that run has."""
     both(machine)
     place = machine.drives["red"].mount_point / ".flashback/runs.jsonl"
     before = place.read_bytes()
     (machine.master / "new.txt").write_text("new")
     assert machine.run().exit_code == 0
     place.write_bytes(before)
+
+
+def test_a_drive_that_forgot_the_last_run_is_held_as_a_copy(machine) -> None:
+    forgetful(machine)
     assert names(machine.run()) == ["clone"]
     assert machine.run(allowed=("clone",)).exit_code == 0
     assert machine.run().exit_code == 0
@@ -418,12 +423,7 @@ def test_a_person_who_is_in_doubt_keeps_every_state(machine) -> None:
 
 
 def test_nothing_is_removed_from_a_copy_of_the_drive(machine) -> None:
-    both(machine)
-    place = machine.drives["red"].mount_point / ".flashback/runs.jsonl"
-    before = place.read_bytes()
-    (machine.master / "new.txt").write_text("new")
-    assert machine.run().exit_code == 0
-    place.write_bytes(before)
+    forgetful(machine)
     assert names(machine.prune()) == ["clone"]
 
 

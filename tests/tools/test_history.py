@@ -15,17 +15,17 @@ import pytest
 from flashback.backup import history as histories
 from flashback.backup.history import History, of_entry
 from flashback.backup.incumbent import walk_incumbent
-from flashback.catalogue.library import Library
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.seen import Seen, order
+from flashback.catalogue.shelves import Shelves
 from tests.conftest import run
 from tests.tools.test_catalogue_runs import Meddler, Rig, before_copying, rig, rsync_that_leaves_out
 
 __all__ = ["rig"]
 
 
-def library(rig: Rig) -> Library:
-    return Library(rig.state / "catalogue")
+def shelves(rig: Rig) -> Shelves:
+    return Shelves(rig.state / "catalogue")
 
 
 def on_the_drive(rig: Rig) -> dict[str, list[Seen]]:
@@ -45,7 +45,7 @@ def on_the_drive(rig: Rig) -> dict[str, list[Seen]]:
 
 def in_the_catalogue(rig: Rig) -> dict[str, list[Seen]]:
     """Every state as the catalogue of this machine has it."""
-    with library(rig).index() as index:
+    with shelves(rig).index() as index:
         lookup = Lookup(index)
         found: dict[str, list[Seen]] = {state.name: [] for state in lookup.states()}
         for (node,) in index.rows("SELECT id FROM nodes"):
@@ -62,7 +62,7 @@ def assert_true(rig: Rig) -> None:
     for state, files in truth.items():
         assert said[state] == files, state
     ours = rig.drive.mount_point / ".flashback/catalogue/docs"
-    here = library(rig).place(rig.drive.known.uuid, "docs").folder
+    here = shelves(rig).place(rig.drive.known.uuid, "docs").folder
     assert {each.name: each.read_bytes() for each in ours.iterdir()} == {
         each.name: each.read_bytes() for each in here.glob("*.delta")
     }
@@ -190,12 +190,12 @@ def test_a_file_on_the_drive_that_is_not_what_was_written_is_not_believed(rig: R
     rig.back_up()
     truth, said = on_the_drive(rig), in_the_catalogue_as_far(rig)
     assert all(files == truth[state] for state, files in said.items())
-    History(rig.drive, library(rig), print).rebuild("docs", rig.master)
+    History(rig.drive, shelves(rig), print).rebuild("docs", rig.master)
     assert_true(rig)
 
 
 def in_the_catalogue_as_far(rig: Rig) -> dict[str, list[Seen]]:
-    with library(rig).index() as index:
+    with shelves(rig).index() as index:
         lookup = Lookup(index)
         found: dict[str, list[Seen]] = {state.name: [] for state in lookup.states()}
         for (node,) in index.rows("SELECT id FROM nodes"):
@@ -226,7 +226,7 @@ def test_a_full_state_folder_ends_no_backup_and_is_made_up_for(rig: Rig) -> None
     (rig.master / "one").write_text("one")
     rig.back_up()
     (rig.master / "two").write_text("two")
-    with patch.object(Library, "shelf", side_effect=OSError(28, "No space left on device")):
+    with patch.object(Shelves, "shelf", side_effect=OSError(28, "No space left on device")):
         rig.back_up()
     rig.back_up()
     assert_true(rig)
@@ -239,7 +239,7 @@ def test_made_anew_from_the_drive_it_says_the_same(rig: Rig) -> None:
         rig.back_up()
     before = in_the_catalogue(rig)
     shutil.rmtree(rig.state / "catalogue")
-    History(rig.drive, library(rig), print).rebuild("docs", Path("/elsewhere"))
+    History(rig.drive, shelves(rig), print).rebuild("docs", Path("/elsewhere"))
     assert in_the_catalogue(rig) == before
     assert_true(rig)
 
@@ -252,9 +252,9 @@ def test_a_state_that_another_run_left_than_the_journal_names_is_walked_anew(rig
     journal = rig.drive.mount_point / ".flashback/runs.jsonl"
     run_id = json.loads(journal.read_text("utf-8").splitlines()[-1])["run"]
     journal.write_text(journal.read_text("utf-8").replace(run_id, "another-run"), "utf-8")
-    before = {each.name for each in library(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
-    History(rig.drive, library(rig), print).keep("docs", rig.master)
-    after = {each.name for each in library(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
+    before = {each.name for each in shelves(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
+    History(rig.drive, shelves(rig), print).keep("docs", rig.master)
+    after = {each.name for each in shelves(rig).place(rig.drive.known.uuid, "docs").folder.glob("*.delta")}
     assert len(before & after) == 1
     assert len(after) == 2
     assert_true(rig)

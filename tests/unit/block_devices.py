@@ -30,7 +30,7 @@ class Answers:
         return Result(command, 0, answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
     def stream(self, *_args: Any, **_kwargs: Any) -> Result:
-        raise NotImplementedError
+        raise AssertionError("nothing is streamed to find devices")
 
 
 def device(path: str = "/dev/sdx", **more: Any) -> BlockDevice:

@@ -1,4 +1,4 @@
-"""Random histories of trees, and a library that was filled with them by deltas, as runs do."""
+"""Random histories of trees, and shelves that were filled with them by deltas, as runs do."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from flashback.catalogue.file import Header
-from flashback.catalogue.library import Library
 from flashback.catalogue.seen import Kind, Seen, difference, order
 from flashback.catalogue.shelf import Note
+from flashback.catalogue.shelves import Shelves
 from flashback.core.text import stamp
 
 Listing = dict[bytes, Seen]
@@ -51,21 +51,21 @@ def flat(tree, path=b"") -> Listing:
 
 @dataclass
 class World:
-    """What was done to the drives, in full, beside the library that learnt it by deltas."""
+    """What was done to the drives, in full, beside the shelves that learnt it by deltas."""
 
     root: Path
     states: dict[tuple[str, str], dict[str, Listing]] = field(default_factory=dict)
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
 
     @property
-    def library(self) -> Library:
-        return Library(self.root)
+    def shelves(self) -> Shelves:
+        return Shelves(self.root)
 
     def run(self, drive: str, master: str, tree) -> str:
         self.now += timedelta(hours=7)
         state, new = stamp(self.now), flat(tree)
         done = self.states.setdefault((drive, master), {})
-        with self.library.shelf(drive, master) as shelf:
+        with self.shelves.shelf(drive, master) as shelf:
             chain = shelf.chain()
             base = chain[-1].header.stem if chain else ""
             with shelf.listing(chain) as old:
@@ -82,7 +82,7 @@ class World:
 
     def note(self, drive: str, master: str) -> None:
         names = tuple(sorted(self.states[drive, master]))
-        with self.library.shelf(drive, master) as shelf:
+        with self.shelves.shelf(drive, master) as shelf:
             shelf.tidy(shelf.chain(), frozenset(names))
             shelf.keep_note(Note(names, names[-1] if names else "", f"/home/{master}"))
 
@@ -110,7 +110,7 @@ def lived(root: Path, done) -> World:
         if verb == "run":
             world.run(where, master, tree)
         elif verb == "ask":
-            with world.library.index():
+            with world.shelves.index():
                 pass
         elif verb == "prune":
             old = [(*key, state) for key, states in world.states.items() for state in sorted(states)[:-1]]

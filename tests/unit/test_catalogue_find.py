@@ -131,7 +131,7 @@ def test_what_is_found_is_what_a_search_of_all_states_finds(done, parts, ignore_
             name = path.rpartition("/")[2] if seen.path else ""
             return bool(wanted.name(name)) and (wanted.path is None or bool(wanted.path(path)))
 
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             found = find(Lookup(index), wanted)
         assert answered(found) == brute(world, meant)
         assert [(each.master, order(each.path)) for each in found] == sorted(
@@ -142,7 +142,7 @@ def test_what_is_found_is_what_a_search_of_all_states_finds(done, parts, ignore_
 def test_a_master_itself_is_found_by_its_whole_path(tmp_path) -> None:
     world = World(tmp_path / "catalogue")
     world.run(DRIVES[0], "docs", {b"": Seen(b"", int(Kind.DIRECTORY), 0o755)})
-    with world.library.index() as index:
+    with world.shelves.index() as index:
         assert [each.path for each in find(Lookup(index), matcher("/home/docs/"))] == [b""]
 
 
@@ -155,7 +155,7 @@ def test_a_drive_and_a_date_narrow_it_down(done, drive, since) -> None:
         def meant(where, _path, seen) -> bool:
             return drive in {None, where} and (since is None or seen.mtime_ns >= since.timestamp() * 10**9)
 
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             found = find(Lookup(index), matcher("*"), since=since, drives=None if drive is None else {drive})
         assert answered(found) == brute(world, meant)
 
@@ -164,10 +164,10 @@ def test_names_are_found_beyond_the_first_piece(tmp_path) -> None:
     world = World(tmp_path / "catalogue")
     files = {f"{number:05d}-{'x' * 50}".encode(): Seen(b"", int(Kind.FILE), 0o644, size=1) for number in range(4000)}
     world.run(DRIVES[0], "docs", files)
-    with world.library.index():
+    with world.shelves.index():
         pass
     world.run(DRIVES[0], "docs", files | {b"03999-and-more": Seen(b"", int(Kind.FILE), 0o644, size=1)})
-    with world.library.index() as index:
+    with world.shelves.index() as index:
         assert index.rows("SELECT count(*) FROM names")[0][0] > 2
         for wanted in ("00000-", "02345-", "03999-x", "03999-and"):
             found = find(Lookup(index), matcher(wanted))

@@ -48,7 +48,7 @@ def everything(lookup):
 def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done):
     with tempfile.TemporaryDirectory() as folder:
         world = lived(Path(folder) / "catalogue", done)
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             assert everything(Lookup(index)) == {
                 (*key, state, path): seen
                 for key, states in world.states.items()
@@ -62,7 +62,7 @@ def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done):
 def test_what_is_nowhere_else_is_what_a_search_of_all_states_does_not_find(done, data):
     with tempfile.TemporaryDirectory() as folder:
         world = lived(Path(folder) / "catalogue", done)
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             lookup = Lookup(index)
             states = lookup.states()
             if not states:
@@ -89,7 +89,7 @@ def test_a_path_can_be_had_from_the_newest_state_of_each_drive_that_has_it(done,
         world = lived(Path(folder) / "catalogue", done)
         paths = sorted({path for each in world.states.values() for files in each.values() for path in files})
         path = data.draw(st.sampled_from([*paths, b"not/there"]))
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             found = Lookup(index).candidates(path, master="docs")
         expected = [
             (max(state for state, files in states.items() if path in files), drive)
@@ -106,7 +106,7 @@ def test_a_path_can_be_had_from_the_newest_state_of_each_drive_that_has_it(done,
 def test_two_states_differ_in_what_a_comparison_of_both_shows(done, data):
     with tempfile.TemporaryDirectory() as folder:
         world = lived(Path(folder) / "catalogue", done)
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             lookup = Lookup(index)
             if not (states := lookup.states()):
                 return
@@ -126,11 +126,11 @@ def test_what_changed_and_changed_back_within_pruned_states_is_one_answer(tmp_pa
     world = lived(tmp_path / "catalogue", [])
     one, other = Seen(b"", int(Kind.FILE), size=1), Seen(b"", int(Kind.FILE), size=2)
     states = [world.run(DRIVES[0], "docs", {b"f": each}) for each in (one, other, one)]
-    with world.library.index():
+    with world.shelves.index():
         pass
     world.prune(DRIVES[0], "docs", states[1])
     for _anew in range(2):
-        with world.library.index() as index:
+        with world.shelves.index() as index:
             lookup = Lookup(index)
             (held,) = lookup.versions(lookup.node(b"f"))
             assert [state.name for state in held.states] == [states[0], states[2]]

@@ -193,7 +193,7 @@ def master(tmp_path, world) -> Path:
     shutil.rmtree(world.root)
     world.states.clear()
     world.run(DRIVES[0], "docs", {})
-    with world.library.shelf(DRIVES[0], "docs") as shelf:
+    with world.shelves.shelf(DRIVES[0], "docs") as shelf:
         shelf.cut((), 0)
         shelf.write(Header(master="docs", state="20260102T000000Z", mark="a" * 16), listing.values())
         shelf.keep_note(Note(("20260102T000000Z",), "20260102T000000Z", str(place)))
@@ -261,7 +261,7 @@ def test_the_catalogue_is_roots_alone(flashback, world) -> None:
 
 def test_a_snapshot_that_the_catalogue_does_not_know_is_said(flashback, world) -> None:
     names = sorted(world.states[DRIVES[0], "docs"])
-    with world.library.shelf(DRIVES[0], "docs") as shelf:
+    with world.shelves.shelf(DRIVES[0], "docs") as shelf:
         shelf.keep_note(Note((*names, "20260105T000000Z"), "20260105T000000Z", "/home/docs"))
     assert flashback("find thesis.odt").output.splitlines()[-1] == (
         "1 snapshot of docs on red is not in the catalogue: sudo flashback catalogue rebuild red"

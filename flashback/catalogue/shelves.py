@@ -42,7 +42,7 @@ class Place:
         return f"{at.st_ino} {at.st_mtime_ns} {at.st_ctime_ns}"
 
 
-class Library:
+class Shelves:
     """`root` is the folder `catalogue` in this machine's state."""
 
     def __init__(self, root: Path) -> None:
