@@ -17,10 +17,12 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -459,6 +461,15 @@ def manifest(root: Path) -> str:
         told = (path.relative_to(root), at.st_mode, at.st_uid, at.st_gid, at.st_mtime_ns, content)
         digest.update(repr(told).encode())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def a_scene(stick: Stick) -> Iterator[Scene]:
+    """A scene on this stick, in a home that is removed again."""
+    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
+    home.chmod(0o755)
+    yield Scene(FaultyMachine(home), stick)
+    shutil.rmtree(home)
 
 
 class Scene:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.guest.faults import ALL, FaultyMachine, Kind, Scene
+from tests.guest.faults import ALL, Kind, Scene, a_scene
 from tests.guest.machine import blank_sticks
 from tests.guest.matrix import ADOPT, CLOSE, KEY_CHANGE, PRUNE, Tried, points_of, try_everywhere
 
@@ -20,10 +17,8 @@ FEW = {Kind.KILL: 2, Kind.TERM: 1, Kind.INT: 1, Kind.HUP: 1, Kind.UNPLUG: 2}
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
-    home.chmod(0o755)
-    yield Scene(FaultyMachine(home), blank_sticks()[0])
-    shutil.rmtree(home)
+    with a_scene(blank_sticks()[0]) as made:
+        yield made
 
 
 @pytest.mark.parametrize("tried", [PRUNE, KEY_CHANGE, ADOPT, CLOSE], ids=lambda each: each.name.replace(" ", "-"))

@@ -7,8 +7,6 @@ exactly the states that were complete. FLASHBACK_FAULTS=all tries every point in
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,9 +18,9 @@ from tests.guest.faults import (
     SIGNALS,
     Ended,
     Fault,
-    FaultyMachine,
     Kind,
     Scene,
+    a_scene,
     nothing_held,
     said_the_truth,
     selected,
@@ -36,10 +34,8 @@ Judge = Callable[[str, Ended, Path], None]
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
-    home.chmod(0o755)
-    yield Scene(FaultyMachine(home), blank_sticks()[0])
-    shutil.rmtree(home)
+    with a_scene(blank_sticks()[0]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,17 @@ import pytest
 
 from tests.conftest import run
 from tests.guest.conftest import Stick, wait_for
-from tests.guest.faults import Ended, Fault, FaultyMachine, Kind, Scene, manifest, nothing_held, pull, said_the_truth
+from tests.guest.faults import (
+    Ended,
+    Fault,
+    Kind,
+    Scene,
+    a_scene,
+    manifest,
+    nothing_held,
+    pull,
+    said_the_truth,
+)
 from tests.guest.machine import blank_sticks
 from tests.guest.test_copy_eio import FailingDisk
 
@@ -31,10 +40,8 @@ def both_sticks() -> list[Stick]:
 
 @pytest.fixture(scope="module")
 def shared(both_sticks: list[Stick]) -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
-    home.chmod(0o755)
-    yield Scene(FaultyMachine(home), both_sticks[0])
-    shutil.rmtree(home)
+    with a_scene(both_sticks[0]) as made:
+        yield made
 
 
 @pytest.fixture

@@ -27,18 +27,11 @@ from flashback.drive.gone import wait_until_gone
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import Session, check_marker, mapping_name, prove_destination, put_away
 from flashback.rotation.values import Standing
-from tests.unit.drives import OTHER, PASSPHRASE, RED, UUID, VOLUME, FakeKernel, Person, a_context, a_signal
+from tests.unit.drives import OTHER, PASSPHRASE, RED, UUID, VOLUME, Person, a_context, a_signal
 
 BEFORE_OPENING = ("digest", "protected", "presence", "counters", "namespace")
 AFTER_OPENING = ("open", "mount", "defer", "fsid", "errors", "look")
 WRONG = Secret(b"battery staple")
-
-
-@pytest.fixture
-def kernel(tmp_path, monkeypatch) -> FakeKernel:
-    kernel = FakeKernel(tmp_path)
-    kernel.install(monkeypatch)
-    return kernel
 
 
 @pytest.fixture

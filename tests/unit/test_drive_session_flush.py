@@ -11,14 +11,7 @@ from flashback.core.errors import DriveGone, DriveState, NotFinished
 from flashback.drive import gone
 from flashback.drive.session import Session
 from flashback.tools import block
-from tests.unit.drives import FakeKernel, a_context
-
-
-@pytest.fixture
-def kernel(tmp_path, monkeypatch) -> FakeKernel:
-    kernel = FakeKernel(tmp_path)
-    kernel.install(monkeypatch)
-    return kernel
+from tests.unit.drives import a_context
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.drive import turn
 from flashback.drive.session import Session
-from tests.unit.drives import PASSPHRASE, FakeKernel, Person, a_context
+from tests.unit.drives import PASSPHRASE, Person, a_context
 
 WRONG = Secret(b"battery staple")
 
@@ -37,13 +37,6 @@ class Others:
         self.while_waiting()
         if not self.ticks:
             self.end()
-
-
-@pytest.fixture
-def kernel(tmp_path, monkeypatch) -> FakeKernel:
-    kernel = FakeKernel(tmp_path)
-    kernel.install(monkeypatch)
-    return kernel
 
 
 @pytest.fixture
