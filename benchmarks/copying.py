@@ -39,13 +39,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import trees, walk
 from flashback.app import Unattended
-from flashback.backup.catalogue import Draft
-from flashback.backup.changes import ChangeSet
-from flashback.backup.compare import compare
-from flashback.backup.guard import HoldName
-from flashback.backup.listing import Entry, Kind
 from flashback.backup.plan import MasterPlan
 from flashback.backup.run import Report, Run, RunRequest
+from flashback.compare.changes import ChangeSet
+from flashback.compare.comparison import compare
+from flashback.compare.guard import HoldName
+from flashback.compare.known import Draft
 from flashback.config.values import Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
@@ -59,6 +58,7 @@ from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs
 from flashback.tools.mount import private_namespace
+from flashback.walk.listing import Entry, Kind
 
 LINKS = {Symlinks.FOLLOW: "--copy-links", Symlinks.EXTERNAL: "--copy-unsafe-links", Symlinks.KEEP: "--links"}
 RUN = Programs()

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import copying, trees, walk
 from benchmarks.copying import Bench, Figures, Stick, back_up, open_drive
-from flashback.backup.guard import HoldName
 from flashback.backup.report import RunRequest
+from flashback.compare.guard import HoldName
 from flashback.config.values import Btrfs, Master, Rule, Symlinks
 from flashback.core.text import number
 from flashback.drive.commit import commit

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flashback.backup.filter import Filter
-from flashback.backup.reader import Owner, reading_master
-from flashback.backup.walk import walk_incumbent, walk_master
 from flashback.config.values import Rule, Symlinks
+from flashback.walk.filter import Filter
+from flashback.walk.master import walk_incumbent, walk_master
+from flashback.walk.reader import Owner, reading_master
 
 RULES = b"""
 lock .parentlock Singleton* *.o *.a *.so *.pyc *.class *.tmp *.swp *~ .#* #*# .~lock.*# ~$* Thumbs.db .DS_Store

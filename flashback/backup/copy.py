@@ -17,17 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from flashback.backup.changes import ChangeSet, Spool
 from flashback.backup.deletions import Below, stops_the_run
 from flashback.backup.moving import move
-from flashback.backup.reader import Owner
 from flashback.backup.reflink import open_file, put_copy
+from flashback.compare.changes import ChangeSet, Spool
 from flashback.config.values import Symlinks
 from flashback.core.command import Runner
 from flashback.core.errors import NotFinished
 from flashback.core.events import Progress, Remark, RemarkKind, Step, StepBegun, StepDone, Tell
 from flashback.core.text import number, shown, size
 from flashback.tools import rsync
+from flashback.walk.reader import Owner
 
 _LINKS: Final = {
     Symlinks.FOLLOW: rsync.Links.FOLLOW,

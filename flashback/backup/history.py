@@ -18,9 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from flashback.backup.deletions import Below
-from flashback.backup.incumbent import walk_incumbent
-from flashback.backup.listing import KINDS, Entry, Kind
-from flashback.backup.places import entry_of, file_of
 from flashback.backup.plan import read_journal, snapshots_of
 from flashback.catalogue.file import Header
 from flashback.catalogue.frames import CatalogueBroken
@@ -33,6 +30,9 @@ from flashback.core.errors import DriveError
 from flashback.core.text import shown, stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
+from flashback.walk.incumbent import walk_incumbent
+from flashback.walk.listing import KINDS, Entry, Kind
+from flashback.walk.places import entry_of, file_of
 
 MOST_LOOKED_AT: Final = 100_000
 """So many places are looked at one by one; where there are more, the whole copy is walked."""

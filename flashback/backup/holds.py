@@ -14,7 +14,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from flashback import BUILT
-from flashback.backup.guard import (
+from flashback.backup.plan import MasterPlan, Plan
+from flashback.backup.report import Report, RunRequest
+from flashback.compare.guard import (
     FLEET,
     LATELY,
     PASSING,
@@ -25,8 +27,6 @@ from flashback.backup.guard import (
     enforce,
     holds_for,
 )
-from flashback.backup.plan import MasterPlan, Plan
-from flashback.backup.report import Report, RunRequest
 from flashback.config.values import Guards, Master
 from flashback.core.context import Context, Doubt
 from flashback.core.text import age, parse_rfc3339, shown

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from flashback.backup.filter import Filter
 from flashback.backup.history import of_entry
-from flashback.backup.listing import Entry, Item
-from flashback.backup.reader import owner_of, reading_master
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.catalogue.lookup import State
 from flashback.catalogue.seen import Seen, pairs
 from flashback.catalogue.shelves import Shelves
 from flashback.config.values import Master
 from flashback.core.errors import FlashbackError, NotFinished
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry, Item
+from flashback.walk.reader import owner_of, reading_master
 
 Pair = tuple[Seen | None, Seen | None]
 

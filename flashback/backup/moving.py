@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from flashback.backup.deletions import Below, keeping_times, stops_the_run
-from flashback.backup.moves import Moves, by_depth
 from flashback.backup.reflink import open_file
+from flashback.compare.moves import Moves, by_depth
 from flashback.core.errors import NotFinished
 
 UNPROVEN_NS: Final = (1, 2)

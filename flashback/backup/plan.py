@@ -14,28 +14,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from flashback.backup.catalogue import Draft, Since, State, believed, forget
-from flashback.backup.changes import ChangeSet, Spool
-from flashback.backup.compare import Change, Comparison, compare, difference
-from flashback.backup.guard import MasterFacts, worth_inspecting
-from flashback.backup.inspect import Inspection, inspect
-from flashback.backup.listing import Entry, Item
-from flashback.backup.reader import Owner, owner_of
-from flashback.backup.reading import reading
-from flashback.backup.renamed import Listing, Look, both, noting, with_renames
-from flashback.backup.renames import Search
-from flashback.backup.road import Looked
 from flashback.backup.room import Room
 from flashback.backup.source import Source
-from flashback.backup.tally import Counts, Tally
-from flashback.backup.walk import walk_incumbent
 from flashback.catalogue.frames import CatalogueBroken
+from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.comparison import Change, Comparison, compare, difference
+from flashback.compare.guard import MasterFacts, worth_inspecting
+from flashback.compare.inspect import Inspection, inspect
+from flashback.compare.known import Draft, Since, State, believed, forget
+from flashback.compare.renamed import Listing, Look, both, noting, with_renames
+from flashback.compare.renames import Search
+from flashback.compare.tally import Counts, Tally
 from flashback.config.values import Guards, Master
 from flashback.core.events import Remark
 from flashback.core.text import stamp
 from flashback.drive import journal, layout
 from flashback.drive.session import OpenDrive
 from flashback.tools import btrfs
+from flashback.walk.listing import Entry, Item
+from flashback.walk.master import walk_incumbent
+from flashback.walk.reader import Owner, owner_of
+from flashback.walk.reading import reading
+from flashback.walk.road import Looked
 
 SEEMING: Final = 1000
 """So many files that differ from the catalogue in inode and change time alone are left to rsync to look at. Where more

@@ -8,13 +8,13 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from flashback.backup.catalogue import forget
-from flashback.backup.changes import Spool
 from flashback.backup.copy import CopyResult
 from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
 from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, state_of
 from flashback.backup.source import Source
 from flashback.catalogue.shelves import Shelves
+from flashback.compare.changes import Spool
+from flashback.compare.known import forget
 from flashback.config.values import Config
 from flashback.core.context import Context
 from flashback.core.errors import NotFinished

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from flashback.backup.copy import CopyResult
-from flashback.backup.guard import Hold
 from flashback.backup.history import Touched
 from flashback.backup.pins import Name
 from flashback.backup.plan import Plan
 from flashback.backup.room import Goes
+from flashback.compare.guard import Hold
 from flashback.core.events import UNREAD, Remark
 from flashback.drive import journal
 from flashback.health.scrub import ScrubReport

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from flashback.backup.changes import ChangeSet
 from flashback.backup.pins import Name
+from flashback.compare.changes import ChangeSet
 from flashback.config.values import Keep
 from flashback.core.text import parse_stamp
 from flashback.rotation.retention import Decision, Snapshot, Value, Verdict, decide, rank

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import flashback
-from flashback.backup import road
-from flashback.backup.narrow import Narrow, narrowed
-from flashback.backup.reader import Owner
-from flashback.backup.renamed import Listing
+from flashback.compare.renamed import Listing
 from flashback.config.values import Master
 from flashback.drive import layout
 from flashback.tools import btrfs_changes
+from flashback.walk import road
+from flashback.walk.narrow import Narrow, narrowed
+from flashback.walk.reader import Owner
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flashback.backup import road
-from flashback.backup.filter import Filter
-from flashback.backup.markers import OURS
 from flashback.backup.source import Source, Taken
 from flashback.config.values import Btrfs, Master
 from flashback.core.context import Context, Paths
@@ -26,6 +23,9 @@ from flashback.core.stack import ResourceStack
 from flashback.core.text import shown
 from flashback.drive import layout
 from flashback.tools import btrfs, btrfs_changes, btrfs_delete, mount
+from flashback.walk import road
+from flashback.walk.filter import Filter
+from flashback.walk.markers import OURS
 
 _SNAPSHOT: Final = re.compile(r"run-[0-9a-f]{16}")
 _TOKEN: Final = re.compile(r"(?P<drive>[0-9a-f-]{36})\.(?P<master>.+)")

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from flashback.backup import holds, pins, room
-from flashback.backup.guard import Hold, HoldName, enforce
 from flashback.backup.history import History, masters_on
 from flashback.backup.last_copies import Rotation, vanishing
 from flashback.backup.masters import carried
@@ -22,6 +21,7 @@ from flashback.backup.plan import read_journal, snapshots_of, space_for
 from flashback.backup.prune import Pruning, finish_earlier, measured
 from flashback.backup.record import keep_ballast
 from flashback.catalogue.shelves import Shelves
+from flashback.compare.guard import Hold, HoldName, enforce
 from flashback.config.values import Config
 from flashback.core.context import Context, Doubt
 from flashback.core.errors import Exit, FlashbackError

@@ -11,8 +11,8 @@ from flashback.cli import front
 
 if TYPE_CHECKING:
     from flashback.app import App
-    from flashback.backup.verdict import Verdict
     from flashback.config.values import Master
+    from flashback.walk.verdict import Verdict
 
 REBUILD = front.examples(
     ("sudo flashback catalogue rebuild red", "read what is in every snapshot of this drive"),
@@ -113,7 +113,7 @@ def _likeliest(meanings: list[tuple[str, bytes]], masters: dict[str, Master], on
 
 
 def _judged(masters: dict[str, Master], chosen: tuple[str, bytes] | None) -> Verdict:
-    from flashback.backup.verdict import Verdict, verdict
+    from flashback.walk.verdict import Verdict, verdict
 
     if chosen is None:
         return Verdict(inside=False, why="it lies in no directory that is backed up")

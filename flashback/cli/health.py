@@ -79,7 +79,7 @@ def verify(
 
     def work(app: App) -> int:
         from flashback.app import needs_root
-        from flashback.backup.prove import verify_drive
+        from flashback.proof.prove import verify_drive
 
         needs_root("flashback verify")
         masters = app.config().masters

@@ -42,8 +42,8 @@ def prune(
 
     def work(app: App) -> int:
         from flashback.app import needs_root
-        from flashback.backup.guard import known_holds
         from flashback.backup.trim import TrimRequest, trim
+        from flashback.compare.guard import known_holds
 
         request = TrimRequest(dry_run, explain or json, known_holds(allow or ()))
         needs_root("flashback prune")

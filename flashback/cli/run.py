@@ -58,9 +58,9 @@ def run(
 
     def work(app: App) -> int:
         from flashback.app import needs_root
-        from flashback.backup.guard import known_holds
         from flashback.backup.report import RunRequest
         from flashback.backup.service import back_up
+        from flashback.compare.guard import known_holds
         from flashback.drive.choose import choose
 
         allowed = known_holds(allow or ())

@@ -230,7 +230,6 @@ def _main(argv: tuple[str, ...]) -> int:
 
 def preload() -> None:
     """Import all that a run imports, once."""
-    import flashback.backup.prove
     import flashback.backup.service
     import flashback.backup.trim
     import flashback.cli
@@ -241,6 +240,7 @@ def preload() -> None:
     import flashback.prepare.adopt
     import flashback.prepare.init
     import flashback.prepare.keys
+    import flashback.proof.prove
     import flashback.recover.service
     import flashback.tell.jsonlines
     import flashback.tell.plain

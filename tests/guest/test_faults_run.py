@@ -157,7 +157,7 @@ def test_when_rsync_is_killed_the_run_is_incomplete_and_the_next_one_carries_on(
 
 
 def test_when_the_reader_of_the_master_is_killed_nothing_is_deleted(scene: Scene, monkeypatch) -> None:
-    from flashback.backup import reader
+    from flashback.walk import reader
 
     forked = reader._forked
 

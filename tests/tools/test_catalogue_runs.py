@@ -26,7 +26,7 @@ from benchmarks import copying, trees
 from flashback.app import Unattended
 from flashback.backup import copy as copying_part
 from flashback.backup import run as running
-from flashback.backup.guard import HoldName
+from flashback.compare.guard import HoldName
 from flashback.config.values import Btrfs, Config, Master, Rule, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from flashback.backup.changes import ChangeSet
-from flashback.backup.compare import compare
 from flashback.backup.copy import CopyResult, bring_up_to_date
-from flashback.backup.filter import Filter
-from flashback.backup.incumbent import walk_incumbent
-from flashback.backup.reader import Owner, reading_master
+from flashback.compare.changes import ChangeSet
+from flashback.compare.comparison import compare
 from flashback.config.values import Symlinks
 from flashback.core.command import Command, Programs, Result
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.events import Event, Progress, Remark, RemarkKind, Step, StepBegun
+from flashback.walk.filter import Filter
+from flashback.walk.incumbent import walk_incumbent
+from flashback.walk.reader import Owner, reading_master
 from tests.conftest import run
 
 ROOT = Owner("root", 0, 0)

@@ -6,8 +6,8 @@ import os
 import random
 from pathlib import Path
 
-from flashback.backup.remembered import remembered
 from flashback.health.drill import Drill, drill
+from flashback.proof.remembered import remembered
 from tests.conftest import run
 from tests.tools.test_catalogue_runs import Rig, rig
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from flashback.backup.filter import Filter
 from flashback.config.values import Rule
+from flashback.walk.filter import Filter
 
 pytestmark = pytest.mark.tools
 

@@ -14,10 +14,10 @@ import pytest
 
 from flashback.backup import history as histories
 from flashback.backup.history import History, of_entry
-from flashback.backup.incumbent import walk_incumbent
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.seen import Seen, order
 from flashback.catalogue.shelves import Shelves
+from flashback.walk.incumbent import walk_incumbent
 from tests.conftest import run
 from tests.tools.test_catalogue_runs import Meddler, Rig, before_copying, rig, rsync_that_leaves_out
 

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 
 from flashback.backup import moving, prune
-from flashback.backup.guard import holds_for
+from flashback.compare.guard import holds_for
 from flashback.config.values import Guards, Rule
 from flashback.core.errors import NotFinished
 from tests.conftest import run

@@ -16,8 +16,8 @@ import pytest
 from benchmarks import copying
 from flashback.app import Unattended
 from flashback.backup import run as running
-from flashback.backup.guard import HoldName
 from flashback.backup.report import Report, RunRequest
+from flashback.compare.guard import HoldName
 from flashback.config.values import Config, Keep, Master, Symlinks
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths

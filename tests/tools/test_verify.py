@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flashback.backup.verify import Compared, compare_content
 from flashback.config.values import Master
 from flashback.drive.states import states_of
 from flashback.health.drill import Drill, drill
+from flashback.proof.verify import Compared, compare_content
 from tests.tools.test_restore import OLD, Rig, rot
 
 ALICE = 1234

@@ -9,12 +9,12 @@ import tempfile
 
 import pytest
 
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry, Kept, Kind, order
-from flashback.backup.markers import CACHE_SIGNATURE
-from flashback.backup.walk import walk_incumbent, walk_master
 from flashback.config.values import Rule, Symlinks
 from flashback.core.events import RemarkKind
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry, Kept, Kind, order
+from flashback.walk.markers import CACHE_SIGNATURE
+from flashback.walk.master import walk_incumbent, walk_master
 
 pytestmark = pytest.mark.tools
 

@@ -12,10 +12,10 @@ import subprocess
 
 import pytest
 
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry, Kept, Kind
-from flashback.backup.walk import walk_master
 from flashback.config.values import Rule, Symlinks
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry, Kept, Kind
+from flashback.walk.master import walk_master
 
 pytestmark = pytest.mark.tools
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry, Kept
-from flashback.backup.reader import Owner, ReadingFailed, owner_of, reading_as, reading_master
 from flashback.config.values import Rule, Symlinks
 from flashback.core.errors import ConfigError
 from flashback.core.events import Remark, RemarkKind
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry, Kept
+from flashback.walk.reader import Owner, ReadingFailed, owner_of, reading_as, reading_master
 
 pytestmark = pytest.mark.tools
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup import catalogue as catalogues
-from flashback.backup.catalogue import DOUBTFUL, Draft, Since, State, believed, changed_since
-from flashback.backup.compare import What, compare
-from flashback.backup.listing import Entry, Kept, Kind
 from flashback.catalogue.frames import CatalogueBroken
+from flashback.compare import known as catalogues
+from flashback.compare.comparison import What, compare
+from flashback.compare.known import DOUBTFUL, Draft, Since, State, believed, changed_since
 from flashback.drive.journal import Line, Mark, runs_since_full
+from flashback.walk.listing import Entry, Kept, Kind
 
 STATE = State("a-uuid", 42, "a-run")
 
@@ -90,7 +90,7 @@ def test_a_state_that_no_run_left_is_not_believed(tmp_path) -> None:
 
 def test_another_version_is_not_believed(tmp_path, monkeypatch) -> None:
     file = made(tmp_path)
-    monkeypatch.setattr("flashback.backup.catalogue.VERSION", 2)
+    monkeypatch.setattr("flashback.compare.known.VERSION", 2)
     assert read(file) is None
 
 

@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from flashback.backup.changes import IN_PLACE_FROM, ChangeSet, Spool
-from flashback.backup.compare import compare
-from flashback.backup.listing import Entry, Kept, Kind, order
+from flashback.compare.changes import IN_PLACE_FROM, ChangeSet, Spool
+from flashback.compare.comparison import compare
+from flashback.walk.listing import Entry, Kept, Kind, order
 
 FILE, DIRECTORY, SYMLINK = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK
 BIG = IN_PLACE_FROM

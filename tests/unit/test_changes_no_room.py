@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flashback.backup.changes import ChangeSet, Spool
-from flashback.backup.compare import compare
-from flashback.backup.listing import Entry, Kind
+from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.comparison import compare
+from flashback.walk.listing import Entry, Kind
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from typer.testing import CliRunner
 
 from flashback.backup import living
 from flashback.backup.history import of_entry
-from flashback.backup.incumbent import walk_incumbent
-from flashback.backup.walk import walk_master
 from flashback.catalogue.file import Header
 from flashback.catalogue.seen import Kind, Seen
 from flashback.catalogue.shelf import Note
 from flashback.cli import app
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive
+from flashback.walk.incumbent import walk_incumbent
+from flashback.walk.master import walk_master
 from tests.unit.histories import DRIVES, World
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "docs/reference/schemas"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flashback.backup.compare import Change, What, compare
-from flashback.backup.listing import Entry, Kept, Kind, order
+from flashback.compare.comparison import Change, What, compare
+from flashback.walk.listing import Entry, Kept, Kind, order
 
 FILE, DIRECTORY, SYMLINK, OTHER = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.OTHER
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup.content import BLOCK, SHORTEST, Damage, Look, damage, damages, is_noise, look
-from flashback.backup.inspect import ENOUGH, _starts, concluded
-from flashback.backup.tally import Counts, Sample
+from flashback.compare.inspect import ENOUGH, _starts, concluded
+from flashback.compare.tally import Counts, Sample
+from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damage, damages, is_noise, look
 
 
 def noise(size: int, seed: int = 1) -> bytes:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from flashback.backup.filter import Filter
 from flashback.config.values import Rule
 from flashback.core.errors import ConfigError
+from flashback.walk.filter import Filter
 
 MATCHES = [
     (b"name", b"name"),

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from flashback.backup.content import Damage
-from flashback.backup.guard import Accepted, Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
-from flashback.backup.inspect import Inspection
-from flashback.backup.tally import Counts
+from flashback.compare.guard import Accepted, Hold, HoldName, MasterFacts, enforce, holds_for, known_holds
+from flashback.compare.inspect import Inspection
+from flashback.compare.tally import Counts
 from flashback.config.values import Guards
 from flashback.core.errors import Exit, HeldByGuard, UsageError
+from flashback.walk.content import Damage
 
 GOOD = MasterFacts("documents", "/home/alice/Documents", missing=False, files=10, files_before=12)
 EMPTY = MasterFacts("photos", "/mnt/photos", missing=False, files=0, files_before=4321)

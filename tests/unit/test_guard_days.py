@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from flashback.backup.changes import ChangeSet
-from flashback.backup.compare import compare
-from flashback.backup.content import BLOCK, Look, look
-from flashback.backup.guard import HoldName, MasterFacts, holds_for, worth_inspecting
-from flashback.backup.inspect import Inspection, _starts, concluded
-from flashback.backup.listing import Entry, Kind, order
-from flashback.backup.tally import Tally
+from flashback.compare.changes import ChangeSet
+from flashback.compare.comparison import compare
+from flashback.compare.guard import HoldName, MasterFacts, holds_for, worth_inspecting
+from flashback.compare.inspect import Inspection, _starts, concluded
+from flashback.compare.tally import Tally
 from flashback.config.values import Guards
+from flashback.walk.content import BLOCK, Look, look
+from flashback.walk.listing import Entry, Kind, order
 
 DAY = 86_400 * 10**9
 WORDS = (

@@ -20,10 +20,11 @@ STAIRS = (
     {"core"},
     {"tools"},
     {"config"},
-    {"rotation", "tell"},
+    {"rotation", "tell", "walk"},
     {"drive"},
     {"health", "catalogue"},
-    {"backup", "recover"},
+    {"compare"},
+    {"backup", "recover", "proof"},
     {"prepare"},
     {"trigger"},
     {"app"},
@@ -55,7 +56,7 @@ DOORS = {
     "os.putenv": (),
     "os.system": (),
     "os.popen": (),
-    "os.fork": ("backup/reader.py",),  # the reading side, with the rights of the master's owner; it starts no program
+    "os.fork": ("walk/reader.py",),  # the reading side, with the rights of the master's owner; it starts no program
     "os.forkpty": (),
     "os.posix_spawn": (),
     "os.posix_spawnp": (),

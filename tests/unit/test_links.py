@@ -2,7 +2,7 @@
 
 import pytest
 
-from flashback.backup.links import leaves
+from flashback.walk.links import leaves
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup.listing import Entry, Item, Kept, Kind, order
+from flashback.walk.listing import Entry, Item, Kept, Kind, order
 
 names = st.binary(min_size=1, max_size=3).filter(lambda name: b"/" not in name and b"\0" not in name)
 

@@ -7,8 +7,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup.listing import Entry, Kind, order
-from flashback.backup.narrow import narrowed
+from flashback.walk.listing import Entry, Kind, order
+from flashback.walk.narrow import narrowed
 
 Tree = dict[bytes, int]
 """Paths of directories and files, and their inodes; a file's name ends in f."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flashback.backup import road
-from flashback.backup.reader import Owner
-from flashback.backup.road import Facts, Looked, Now, Remembered, doubt, obstacle
 from flashback.config.values import Master, Rule, Symlinks
+from flashback.walk import road
+from flashback.walk.reader import Owner
+from flashback.walk.road import Facts, Looked, Now, Remembered, doubt, obstacle
 
 THEN = Remembered(
     subvolume="u", transaction=7, root=300, token="t", how="h", catalogue=(1, 2, 3), entries=10, unsure=[b"a"]

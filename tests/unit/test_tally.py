@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashback.backup import tally
-from flashback.backup.compare import Change, What
-from flashback.backup.listing import Entry, Kind
-from flashback.backup.tally import Counts, Tally, is_spare
+from flashback.compare import tally
+from flashback.compare.comparison import Change, What
+from flashback.compare.tally import Counts, Tally, is_spare
+from flashback.walk.listing import Entry, Kind
 
 
 def entry(path: str, size: int = 10, mtime: int = 1, kind: Kind = Kind.FILE) -> Entry:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry
-from flashback.backup.verdict import verdict
-from flashback.backup.walk import walk_master
 from flashback.config.values import Master, Rule, Symlinks
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry
+from flashback.walk.master import walk_master
+from flashback.walk.verdict import verdict
 
 NAMES = ["a", "b", "c.tmp", "build", "*odd?", "n\nl", "\udcff", ".nobackup", "CACHEDIR.TAG"]
 RULES = ["*.tmp", "/a", "build/", "+ b", "a/b", "**/b/*", "/b/***", "[a]", "*odd*", "+ /a/build/", "*"]

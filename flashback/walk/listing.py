@@ -7,6 +7,7 @@ paths themselves once `/` sorts below every other byte, see `order`; two listing
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final
 
@@ -85,3 +86,9 @@ KINDS: Final = {stat.S_IFREG: Kind.FILE, stat.S_IFDIR: Kind.DIRECTORY, stat.S_IF
 def order(path: bytes) -> bytes:
     """The key by which listings are sorted."""
     return path.replace(b"/", b"\0")
+
+
+def directories_above(path: bytes) -> Iterator[bytes]:
+    """Every directory on the way to a path, the nearest first; not the root."""
+    while slash := path.rpartition(b"/")[0]:
+        yield (path := slash)

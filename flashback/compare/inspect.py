@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flashback.backup.content import BLOCK, SHORTEST, Damage, Look, damages, look
-from flashback.backup.reader import Owner, reading_as
-from flashback.backup.tally import EXAMPLES, Counts, Sample
-from flashback.backup.walk import Produce, Said
+from flashback.compare.tally import EXAMPLES, Counts, Sample
+from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damages, look
+from flashback.walk.master import Produce, Said
+from flashback.walk.reader import Owner, reading_as
 
 ENOUGH: Final = 3
 SHARE: Final = 0.2

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flashback.backup.remembered import remembered
-from flashback.backup.verify import Compared, compare_content
 from flashback.config.values import Master
 from flashback.core.context import Context
 from flashback.core.errors import DriveGone, Exit, FlashbackError
@@ -24,6 +22,8 @@ from flashback.drive.reading import Reading
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import OpenDrive
 from flashback.health.drill import Drill, drill
+from flashback.proof.remembered import remembered
+from flashback.proof.verify import Compared, compare_content
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import ProofKind, ProofRecord
 from flashback.tell import explain

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+
+from flashback.walk.listing import directories_above
 
 
 class Moves:
@@ -55,12 +57,6 @@ class Moves:
 
     def __len__(self) -> int:
         return len(self.to)
-
-
-def directories_above(path: bytes) -> Iterator[bytes]:
-    """Every directory on the way to a path, the nearest first; not the root."""
-    while slash := path.rpartition(b"/")[0]:
-        yield (path := slash)
 
 
 def by_depth(paths: Iterable[bytes], *, deepest_first: bool = False) -> list[bytes]:

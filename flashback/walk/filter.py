@@ -2,7 +2,7 @@
 
 A rule that looks at a path as `a/b*` does is split at its last slash: whether `a` fits is asked once per directory
 (`Filter.within`), and what remains is asked of names only. Rules whose `**` cannot be split off are matched against
-whole paths. See `flashback.backup.pattern` for the language.
+whole paths. See `flashback.walk.pattern` for the language.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flashback.backup.pattern import SLASH, Pattern, Token, Wild, components, expression, literal, parsed
 from flashback.config.values import Rule
 from flashback.core.errors import ConfigError
 from flashback.core.text import shown
+from flashback.walk.pattern import SLASH, Pattern, Token, Wild, components, expression, literal, parsed
 
 LONGEST: Final = 4095
 """Bytes; a longer pattern is thrown away by rsync (MAXPATHLEN)."""

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from flashback.backup.listing import Entry, Kind
-from flashback.backup.moves import directories_above
+from flashback.walk.listing import Entry, Kind, directories_above
 
 
 @dataclass(frozen=True, slots=True)

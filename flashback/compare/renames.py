@@ -10,11 +10,10 @@ import heapq
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from flashback.backup.catalogue import DOUBTFUL, Since
-from flashback.backup.changes import IN_PLACE_FROM
-from flashback.backup.compare import MOVED, Change, What
-from flashback.backup.listing import Entry, Kind
-from flashback.backup.moves import directories_above
+from flashback.compare.changes import IN_PLACE_FROM
+from flashback.compare.comparison import MOVED, Change, What
+from flashback.compare.known import DOUBTFUL, Since
+from flashback.walk.listing import Entry, Kind, directories_above
 
 FILES: Final = 50_000
 """So many files, the largest, are remembered as gone, and as many as new: about 30 MB in all."""

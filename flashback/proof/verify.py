@@ -13,10 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from flashback.backup.listing import Entry, Kept
-from flashback.backup.places import file_of
-from flashback.backup.reader import owner_of, reading_as
-from flashback.backup.walk import Produce, Said
 from flashback.config.values import Master
 from flashback.core.descent import Descent
 from flashback.core.events import Remark, RemarkKind
@@ -24,6 +20,10 @@ from flashback.drive import states
 from flashback.drive.states import State
 from flashback.drive.tree import AHEAD, CHUNK, FETCHED, Item, Trouble, digest, fetch, fetched, listed
 from flashback.health.drill import Version, version_of
+from flashback.walk.listing import Entry, Kept
+from flashback.walk.master import Produce, Said
+from flashback.walk.places import file_of
+from flashback.walk.reader import owner_of, reading_as
 
 Name = bytes
 

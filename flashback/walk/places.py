@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from flashback.backup.filter import Place
-from flashback.backup.listing import Entry, Kind
+from flashback.walk.filter import Place
+from flashback.walk.listing import Entry, Kind
 
 ENCODING: Final = sys.getfilesystemencoding()
 ERRORS: Final = sys.getfilesystemencodeerrors()

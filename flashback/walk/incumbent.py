@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flashback.backup.listing import Entry, Kind
-from flashback.backup.places import (
+from flashback.core.descent import allow_deep_trees
+from flashback.walk.listing import Entry, Kind
+from flashback.walk.places import (
     ENCODING,
     ENTER,
     ERRORS,
@@ -19,7 +20,6 @@ from flashback.backup.places import (
     in_proc,
     xattrs_of,
 )
-from flashback.core.descent import allow_deep_trees
 
 BATCH: Final = 400
 """Entries that are gathered at a time, so that the working directory is changed seldom."""

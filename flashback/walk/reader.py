@@ -20,17 +20,17 @@ from typing import IO, Final, NoReturn
 
 import msgspec
 
-from flashback.backup.content import Look
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Entry, Item, Kept, Linked, Same
-from flashback.backup.narrow import Narrow
-from flashback.backup.walk import Produce, Said, walking
 from flashback.config.values import Symlinks
 from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark, RemarkKind
 from flashback.core.signals import StopSignals
 from flashback.core.text import shown
 from flashback.core.way import Link, walked
+from flashback.walk.content import Look
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Entry, Item, Kept, Linked, Same
+from flashback.walk.master import Produce, Said, walking
+from flashback.walk.narrow import Narrow
 
 BATCH: Final = 400
 """Items in a frame."""

@@ -2,8 +2,8 @@
 
 By directory descriptors, one open for each level, so that nothing that is renamed meanwhile leads elsewhere; what is
 held is the names of the directories on the way down. `walk_master` must run as the master's owner (see
-`flashback.backup.reader`): it follows links, and must not see what the owner cannot. Files in a directory that keep
-its other contents out: see `flashback.backup.markers`.
+`flashback.walk.reader`): it follows links, and must not see what the owner cannot. Files in a directory that keep
+its other contents out: see `flashback.walk.markers`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from flashback.backup.content import Look
-from flashback.backup.filter import Filter, Match
-from flashback.backup.incumbent import walk_incumbent
-from flashback.backup.links import LONGEST_CHAIN, leaves
-from flashback.backup.listing import Entry, Item, Kept, Kind, Linked, Same
-from flashback.backup.markers import LOOKED_AT, OURS, valid
-from flashback.backup.narrow import Narrow
-from flashback.backup.places import (
+from flashback.config.values import Symlinks
+from flashback.core.descent import allow_deep_trees
+from flashback.core.events import Remark, RemarkKind
+from flashback.core.text import number
+from flashback.walk.content import Look
+from flashback.walk.filter import Filter, Match
+from flashback.walk.incumbent import walk_incumbent
+from flashback.walk.links import LONGEST_CHAIN, leaves
+from flashback.walk.listing import Entry, Item, Kept, Kind, Linked, Same
+from flashback.walk.markers import LOOKED_AT, OURS, valid
+from flashback.walk.narrow import Narrow
+from flashback.walk.places import (
     ENCODING,
     ENTER,
     ERRORS,
@@ -32,10 +36,6 @@ from flashback.backup.places import (
     in_proc,
     xattrs_of,
 )
-from flashback.config.values import Symlinks
-from flashback.core.descent import allow_deep_trees
-from flashback.core.events import Remark, RemarkKind
-from flashback.core.text import number
 
 __all__ = ["Produce", "Said", "walk_incumbent", "walk_master", "walking"]
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from flashback.backup.inspect import ENOUGH, Inspection
-from flashback.backup.tally import Counts
+from flashback.compare.inspect import ENOUGH, Inspection
+from flashback.compare.tally import Counts
 from flashback.config.values import Guards
 from flashback.core.errors import HeldByGuard, UsageError
 from flashback.core.text import number, shown, size

@@ -21,9 +21,9 @@ from typing import IO, Final
 
 import msgspec
 
-from flashback.backup.compare import What
-from flashback.backup.listing import Entry, Kind
 from flashback.catalogue.frames import CatalogueBroken, proven, read_frame, write_frame, write_proven
+from flashback.compare.comparison import What
+from flashback.walk.listing import Entry, Kind
 
 VERSION: Final = 1
 BATCH: Final = 500

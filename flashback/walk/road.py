@@ -16,8 +16,8 @@ from typing import Final
 
 import msgspec
 
-from flashback.backup.reader import Owner
 from flashback.config.values import Master
+from flashback.walk.reader import Owner
 
 VERSION: Final = 1
 MOST_UNSURE: Final = 50_000

@@ -12,13 +12,13 @@ from typing import IO, Final, TypeVar
 
 import msgspec
 
-from flashback.backup.catalogue import Catalogue, Draft
-from flashback.backup.changes import ChangeSet, Spool
-from flashback.backup.compare import MOVED, Comparison, Count, compare
-from flashback.backup.listing import Entry, Item, Kept, Kind, order
-from flashback.backup.moves import Moves
-from flashback.backup.renames import Search, SinceMoved
 from flashback.catalogue.frames import CatalogueBroken, read_frame, write_frame
+from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.comparison import MOVED, Comparison, Count, compare
+from flashback.compare.known import Catalogue, Draft
+from flashback.compare.moves import Moves
+from flashback.compare.renames import Search, SinceMoved
+from flashback.walk.listing import Entry, Item, Kept, Kind, order
 
 IN_MEMORY: Final = 20_000
 BATCH: Final = 500

@@ -14,8 +14,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from flashback.backup.compare import Change, What
-from flashback.backup.listing import Entry, Kind
+from flashback.compare.comparison import Change, What
+from flashback.walk.listing import Entry, Kind
 
 LIMIT: Final = 16_384
 SAMPLE: Final = 40

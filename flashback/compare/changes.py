@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from flashback.backup.compare import MOVED, Change, Comparison, Count, What
-from flashback.backup.listing import Entry, Kind
-from flashback.backup.moves import Moves
+from flashback.compare.comparison import MOVED, Change, Comparison, Count, What
+from flashback.compare.moves import Moves
+from flashback.walk.listing import Entry, Kind
 
 IN_PLACE_FROM: Final = 4 * 1024 * 1024
 """Files of at least so many bytes are changed in place, so that snapshots go on sharing what did not change."""

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flashback.backup.filter import Filter
-from flashback.backup.listing import Item, Kept
-from flashback.backup.narrow import Narrow
-from flashback.backup.reader import Owner, reading_master
-from flashback.backup.road import Looked
 from flashback.config.values import Master
 from flashback.core.errors import ConfigError, NotFinished
 from flashback.core.events import Remark
+from flashback.walk.filter import Filter
+from flashback.walk.listing import Item, Kept
+from flashback.walk.narrow import Narrow
+from flashback.walk.reader import Owner, reading_master
+from flashback.walk.road import Looked
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from flashback.backup.listing import Entry, Item, Kept, Kind, Same, order
 from flashback.catalogue.frames import CatalogueBroken
+from flashback.walk.listing import Entry, Item, Kept, Kind, Same, order
 
 WATCHED_EVERY: Final = 4096
 """So many entries lie between two calls of `watch`."""

@@ -7,12 +7,12 @@ import stat
 from dataclasses import dataclass
 from typing import Final
 
-from flashback.backup.filter import Filter
-from flashback.backup.links import leaves
-from flashback.backup.markers import MARKERS, NO_BACKUP, OURS, valid
-from flashback.backup.walk import LONGEST_PATH
 from flashback.config.values import Master, Rule, Symlinks
 from flashback.core.text import shown
+from flashback.walk.filter import Filter
+from flashback.walk.links import leaves
+from flashback.walk.markers import MARKERS, NO_BACKUP, OURS, valid
+from flashback.walk.master import LONGEST_PATH
 
 
 @dataclass(frozen=True, slots=True)
