@@ -57,6 +57,7 @@ def floor_of(path: Path) -> str:
     return floor
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         floor = floor_of(item.path)
@@ -71,11 +72,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if away:
         items[:] = [item for item in items if item not in away]
         config.hook.pytest_deselected(items=away)
+    if SHARED:
+        items.sort(key=lambda item: not item.path.name.startswith(LONG))
 
 
 SHARED = os.environ.get("FLASHBACK_TEST_SHARED", "")
 """A folder that guests side by side see all of them (tests/floors.py): who makes a folder in it, named as a test file,
 runs that file."""
+LONG = ("test_faults", "test_restore")
+"""Files that take minutes go first, so that no guest is left with one when the other has nothing more to do."""
 
 
 @functools.cache
