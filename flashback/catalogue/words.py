@@ -14,6 +14,7 @@ from flashback.catalogue.find import Found, whole_path
 from flashback.catalogue.lookup import Held, Lookup, State
 from flashback.catalogue.seen import Kind, Seen
 from flashback.core.text import local, number, parse_stamp, rfc3339, shown, size
+from flashback.rotation.contents import version_mark
 from flashback.rotation.values import KnownDrive, Standing
 
 KINDS: Final = {Kind.FILE: "file", Kind.DIRECTORY: "directory", Kind.SYMLINK: "link", Kind.OTHER: "other"}
@@ -190,7 +191,24 @@ def _by_drive(held: Iterable[Held]) -> list[Held]:
     return sorted(by_drive, key=lambda each: each.newest.name, reverse=True)
 
 
-def versions_text(versions: Sequence[Version], drives: Drives) -> Iterable[str]:
+ReadAt = Mapping[bytes, Mapping[str, datetime]]
+"""When the content of a version was read last, by version (`rotation.contents.version_mark`) and LUKS UUID."""
+
+
+def marks_of(versions: Iterable[Version]) -> Iterable[bytes]:
+    """The versions as they stand in `ReadAt`."""
+    return (_mark(held) for each in versions for held in each.held)
+
+
+def _mark(held: Held) -> bytes:
+    return version_mark(held.newest.tree.master, held.seen.path, held.seen.size, held.seen.mtime_ns)
+
+
+def _proven(held: Held, read: ReadAt) -> datetime | None:
+    return read.get(_mark(held), {}).get(held.newest.tree.drive) if held.seen.kind == Kind.FILE else None
+
+
+def versions_text(versions: Sequence[Version], drives: Drives, read: ReadAt) -> Iterable[str]:
     """Each version with its size and date, and below it the drives and states that have it."""
     for each in versions:
         what = f"-> {shown(each.seen.target)}" if each.seen.kind == Kind.SYMLINK else size(each.seen.size)
@@ -198,8 +216,9 @@ def versions_text(versions: Sequence[Version], drives: Drives) -> Iterable[str]:
             what = "a directory"
         yield f"{modified(each.seen)}  {what}"
         for held in each.held:
-            uuid = held.newest.tree.drive
-            yield f"    {drives.label(uuid)}, {_span(held.states)}; {drives.what_to_do(uuid)}"
+            uuid, moment = held.newest.tree.drive, _proven(held, read)
+            proven = f"; content proven {local(moment)}" if moment is not None else ""
+            yield f"    {drives.label(uuid)}, {_span(held.states)}{proven}; {drives.what_to_do(uuid)}"
 
 
 def _span(states: Sequence[State]) -> str:
@@ -212,15 +231,26 @@ def _named(state: State) -> str:
     return f"{state.name} (current)" if state.is_current else state.name
 
 
-def versions_json(master: str, path: bytes, versions: Sequence[Version], drives: Drives) -> dict[str, Any]:
+def versions_json(
+    master: str, path: bytes, versions: Sequence[Version], drives: Drives, read: ReadAt
+) -> dict[str, Any]:
     """The same for scripts."""
+
+    def proven(held: Held) -> dict[str, str | None]:
+        moment = _proven(held, read)
+        return {"content_proven": rfc3339(moment) if moment is not None else None}
+
     return {
         "master": master,
         "path": os.fsdecode(path),
         "versions": [
             {
                 **seen_json(each.seen),
-                "states": [state_json(state, drives) for held in each.held for state in reversed(held.states)],
+                "states": [
+                    {**state_json(state, drives), **proven(held)}
+                    for held in each.held
+                    for state in reversed(held.states)
+                ],
             }
             for each in versions
         ],

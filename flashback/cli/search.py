@@ -106,6 +106,7 @@ def versions(
     def work(app: App) -> int:
         from flashback.catalogue import words
         from flashback.catalogue.names import known_path
+        from flashback.rotation.contents import last_read
 
         with looking(app, "versions") as (lookup, drives):
             master, rest = known_path(lookup, path, os.getcwd(), _masters(app, lookup))
@@ -116,10 +117,11 @@ def versions(
                 if each.newest.tree.master == master and chosen in {None, each.newest.tree.drive}
             ]
             found = words.versions_of(held)
+            read = last_read(app.paths.contents, words.marks_of(found))
             if json:
-                front.say_json("versions", words.versions_json(master, rest, found, drives))
+                front.say_json("versions", words.versions_json(master, rest, found, drives, read))
             else:
-                _say_lines(words.versions_text(found, drives))
+                _say_lines(words.versions_text(found, drives, read))
                 _say_lines(words.gaps(lookup, drives))
         return 0
 

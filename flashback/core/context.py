@@ -38,6 +38,11 @@ class Paths:
         return self.state / "catalogue"
 
     @property
+    def contents(self) -> Path:
+        """What was read of which version of a file, and when."""
+        return self.state / "contents.sqlite"
+
+    @property
     def mounts(self) -> Path:
         """The folder of the mount points."""
         return self.runtime / "mnt"

@@ -11,7 +11,7 @@ from typing import Final
 
 from flashback.drive.tree import Item
 
-_HEAD: Final = struct.Struct("<IIIIQqIQIQ")
+_HEAD: Final = struct.Struct("<IIIIQqIQIQQ")
 _SECOND: Final = 10**9
 _CHUNK: Final = 1024 * 1024
 
@@ -36,14 +36,18 @@ class Spool:
         """Add entries, and make them readable."""
         write = self._file.write
         for item in items:
-            path, mode, uid, gid, size, mtime_ns, ino, links, blocks = item
+            path, mode, uid, gid, size, mtime_ns, ino, links, blocks, changed = item
             seconds, rest = divmod(mtime_ns, _SECOND)
-            write(_HEAD.pack(len(path), mode, uid, gid, size, seconds, rest, ino, links, blocks) + path)
+            write(_HEAD.pack(len(path), mode, uid, gid, size, seconds, rest, ino, links, blocks, changed) + path)
             self._length += 1
             self.files += not item.is_directory
             self.bytes += size
             self.holes += item.has_holes
         self._file.flush()
+
+    def fileno(self) -> int:
+        """The file's descriptor, for a process that is to read it, too."""
+        return self._file.fileno()
 
     def __len__(self) -> int:
         return self._length
@@ -59,10 +63,10 @@ def _decoded(data: bytes) -> Generator[Item, None, bytes]:
     """The entries that `data` begins with; return what is left, the beginning of the next one."""
     here, size = 0, _HEAD.size
     while len(data) - here >= size:
-        length, mode, uid, gid, long, seconds, rest, ino, links, blocks = _HEAD.unpack_from(data, here)
+        length, mode, uid, gid, long, seconds, rest, *numbers = _HEAD.unpack_from(data, here)
         end = here + size + length
         if end > len(data):
             break
-        yield Item(data[here + size : end], mode, uid, gid, long, seconds * _SECOND + rest, ino, links, blocks)
+        yield Item(data[here + size : end], mode, uid, gid, long, seconds * _SECOND + rest, *numbers)
         here = end
     return data[here:]

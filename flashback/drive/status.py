@@ -20,7 +20,7 @@ from flashback.rotation.outlook import DriveOutlook, Outlook, State, outlook
 from flashback.rotation.proven import LATELY, share
 from flashback.rotation.reminders import decision, standing
 from flashback.rotation.soundness import Health, health
-from flashback.rotation.values import HoldRecord, ProofKind, ProofRecord, RunRecord, SnapshotSpan, SpaceRecord
+from flashback.rotation.values import HoldRecord, ProofKind, ProofRecord, RunRecord, SnapshotSpan, SpaceRecord, Written
 from flashback.tell.tables import StatusRow, status_table
 from flashback.tools import block, cryptsetup
 
@@ -31,7 +31,8 @@ _OUT: Final = frozenset({State.LOST, State.RETIRED})
 class Stock:
     """What `status` knows at one moment. `still_open` are the names of drives that are open now.
 
-    `proofs` are those of the last 90 days by drive; `browsed` says where those lie that are open to look around in.
+    `proofs` and `writes` are those of the last 90 days by drive; `browsed` says where those lie that are open to look
+    around in.
     """
 
     now: datetime
@@ -43,6 +44,7 @@ class Stock:
     headerless: tuple[Headerless, ...] = ()
     holds: tuple[HoldRecord, ...] = ()
     proofs: Mapping[str, tuple[ProofRecord, ...]] = field(default_factory=dict)
+    writes: Mapping[str, tuple[Written, ...]] = field(default_factory=dict)
     browsed: Mapping[str, str] = field(default_factory=dict)
     health: Mapping[str, Health] = field(default_factory=dict)
 
@@ -114,7 +116,7 @@ class Stock:
     def _proven(self, line: DriveOutlook) -> list[str]:
         """How much of it was compared with the masters lately."""
         proofs = self.proofs.get(line.drive.uuid, ())
-        known = share(proofs)
+        known = share(proofs, self.writes.get(line.drive.uuid, ()))
         if known is None:
             return []
         last = max(each.at for each in proofs if each.kind is ProofKind.COMPARED)
@@ -165,7 +167,7 @@ class Stock:
     def _drive_json(self, line: DriveOutlook) -> dict[str, Any]:
         drive, space = line.drive, self.spaces.get(line.drive.uuid)
         span, run = self.snapshots.get(drive.uuid), self.last_runs.get(drive.uuid)
-        proven = share(self.proofs.get(drive.uuid, ()))
+        proven = share(self.proofs.get(drive.uuid, ()), self.writes.get(drive.uuid, ()))
         return {
             "name": drive.name,
             "uuid": drive.uuid,
@@ -217,6 +219,7 @@ def take_stock(context: Context, ledger: Ledger, config: Config | None) -> Stock
         snapshots=ledger.snapshot_spans(),
         last_runs=runs,
         proofs=proofs,
+        writes={drive.uuid: ledger.written(drive.uuid, since=now - LATELY) for drive in drives},
         health={drive.uuid: _health(ledger, drive.uuid, proofs[drive.uuid], now) for drive in drives},
         browsed={drive.name: str(place) for drive in drives for place in shells_of(drive)},
         still_open=tuple(drive.name for drive in drives if cryptsetup.mappings_of(drive.uuid)),

@@ -20,6 +20,7 @@ HOLES_FROM: Final = 64 * 1024
 AHEAD: Final = 128
 FETCHED: Final = 256 * 1024
 """So many files of up to so many bytes are asked of the medium before they are read."""
+_ALL_BITS: Final = 2**64 - 1
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -35,6 +36,8 @@ class Item(NamedTuple):
     ino: int
     links: int
     blocks: int
+    changed: int = 0
+    """When anything about it was changed last (ctime), as a number to tell it by: nobody can set that."""
 
     @property
     def is_file(self) -> bool:
@@ -70,7 +73,7 @@ def unread(path: bytes, problem: OSError, more: str = "") -> Trouble:
 def item_of(path: bytes, at: os.stat_result) -> Item:
     """The entry for what the kernel says."""
     size = at.st_size if stat.S_ISREG(at.st_mode) else 0
-    numbers = (at.st_mtime_ns, at.st_ino, at.st_nlink, at.st_blocks)
+    numbers = (at.st_mtime_ns, at.st_ino, at.st_nlink, at.st_blocks, at.st_ctime_ns & _ALL_BITS)
     return Item(path, at.st_mode, at.st_uid, at.st_gid, size, *numbers)
 
 

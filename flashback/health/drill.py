@@ -16,14 +16,12 @@ from typing import Final, Protocol
 
 from flashback.core.descent import DIRECTORY, Descent, exchanged
 from flashback.drive import layout, states
+from flashback.drive.proofs import Proofs
 from flashback.drive.states import State
 from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at, unread
 
 TRIES: Final = 20
 """So many times as files are wanted it is tried to find one: directories may be empty."""
-
-Version = tuple[int, int, int, int]
-"""What tells versions of a file apart within a master, all its snapshots together: see `version_of`."""
 
 
 @dataclass(slots=True)
@@ -51,25 +49,20 @@ class Memory(Protocol):
         """In what a file of the state is not as it should be; empty where it is, or nothing is known."""
 
 
-def version_of(item: Item) -> Version:
-    """A snapshot has the inode numbers of what it was taken of; a version that was written anew differs in the rest."""
-    return item.ino, item.size, item.mtime_ns, item.blocks
-
-
 def drill(
     root: int,
     *,
     sample: int | None,
     rng: random.Random,
-    known: dict[str, set[Version]],
+    proofs: Proofs,
     watch: Callable[[], None],
     told: Callable[[Drill], None],
     memory: Memory | None = None,
 ) -> Drill:
     """Read `sample` files of random snapshots of the drive open as `root`, or each version of every file once.
 
-    `known` are the versions, by master, that were read already; they are left out of the second. Damage is in the
-    result, not an exception. Raises what `watch` raises.
+    What `proofs` has seen read already is left out of the second; what is read is held against what it knows. Damage
+    is in the result, not an exception. Raises what `watch` raises.
     """
     done = Drill()
     found = [
@@ -79,36 +72,42 @@ def drill(
         if state.name != layout.CURRENT or sample is None
     ]
     if sample is None:
-        chosen = _every(root, found, known, done)
+        chosen = _every(root, found, proofs, done)
     else:
         chosen = _Sampler(root, rng, done, memory).files(found, sample)
     for state, item in chosen:
         watch()
-        if memory is not None and memory.knows(state):
-            done.remembered += 1
-            if why := memory.wrong(state, item.path.partition(b"/")[2], item):
-                done.damaged.append((state, Trouble(item.path, why)))
-                continue
-        with states.opened(root, state) as (folder, _name), Descent(folder, beyond=True) as below:
-            try:
-                digest(*below.parent(item.path), afresh=True)
-            except OSError as problem:
-                watch()
-                done.damaged.append((state, Trouble(item.path, problem.strerror or "it cannot be read")))
-                continue
-        done.files += 1
-        done.bytes += item.size
-        told(done)
+        if why := _read(root, state, item, done, proofs, memory):
+            watch()
+            done.damaged.append((state, Trouble(item.path, why)))
+            proofs.bad(state.master, item)
+        else:
+            done.files += 1
+            done.bytes += item.size
+            told(done)
     return done
 
 
-def _every(root: int, found: list[State], known: dict[str, set[Version]], done: Drill) -> Iterator[tuple[State, Item]]:
+def _read(root: int, state: State, item: Item, done: Drill, proofs: Proofs, memory: Memory | None) -> str:
+    """Read one file. What is wrong with it, in words; empty where it is as it should be."""
+    path = item.path.partition(b"/")[2]
+    if memory is not None and memory.knows(state):
+        done.remembered += 1
+        if why := memory.wrong(state, path, item):
+            return why
+    with states.opened(root, state) as (folder, _name), Descent(folder, beyond=True) as below:
+        try:
+            content = digest(*below.parent(item.path), afresh=True)
+        except OSError as problem:
+            return problem.strerror or "it cannot be read"
+    return proofs.judged(state.master, path, item, content) if state.complete else ""
+
+
+def _every(root: int, found: list[State], proofs: Proofs, done: Drill) -> Iterator[tuple[State, Item]]:
     for state in found:
-        seen = known.setdefault(state.master, set())
         with states.opened(root, state) as (folder, name):
             for item in listed(folder, name, lambda trouble, state=state: done.damaged.append((state, trouble))):  # type: ignore[misc]
-                if item.is_file and version_of(item) not in seen:
-                    seen.add(version_of(item))
+                if item.is_file and proofs.unread(state.master, item.path.partition(b"/")[2], item):
                     yield state, item
 
 

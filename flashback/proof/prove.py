@@ -18,6 +18,7 @@ from flashback.core.events import Finished, Progress, Remark, Remarked, RemarkKi
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, rfc3339, size
 from flashback.drive import layout, states
+from flashback.drive.proofs import Proofs, proofs
 from flashback.drive.reading import Reading
 from flashback.drive.recognise import Candidate
 from flashback.drive.session import OpenDrive
@@ -54,9 +55,12 @@ class Proving:
         """See `verify_drive`. Only what nobody expected is raised."""
         reading, begun, name = Reading(self.context, self.candidate), self.context.clock(), self.candidate.known.name
         try:
-            with reading.held(purpose="verify") as drive:
-                self._compare(drive)
-                self._drill(drive)
+            with (
+                reading.held(purpose="verify") as drive,
+                proofs(self.context, self.ledger, self.candidate.known.uuid) as proven,
+            ):
+                self._compare(drive, proven)
+                self._drill(drive, proven)
             self._remember()
             last = self._finished(reading, begun)
         except (FlashbackError, Interrupted) as error:
@@ -68,7 +72,7 @@ class Proving:
         self.context.tell(last)
         return int(last.exit_code)
 
-    def _compare(self, drive: OpenDrive) -> None:
+    def _compare(self, drive: OpenDrive, proven: Proofs) -> None:
         for master in self.masters:
             state = next(iter(s for s in states.states_of(drive.root, master.name) if s.name == layout.CURRENT), None)
             if state is None or not state.complete:
@@ -76,9 +80,9 @@ class Proving:
             elif not master.path.is_dir():
                 self._remark(master.name, f"{master.path} is not there, so the copy is not compared with it")
             else:
-                self._compare_one(drive, master, state)
+                self._compare_one(drive, master, state, proven)
 
-    def _compare_one(self, drive: OpenDrive, master: Master, state: states.State) -> None:
+    def _compare_one(self, drive: OpenDrive, master: Master, state: states.State, proven: Proofs) -> None:
         begun = time.monotonic()
         self.context.tell(StepBegun(Step.VERIFY, f"{master.name}: the copy and {master.path}"))
         try:
@@ -88,6 +92,7 @@ class Proving:
                 state,
                 sample=self.sample,
                 rng=self.rng,
+                proofs=proven,
                 watch=drive.watch,
                 told=lambda so_far, total: self.context.tell(
                     Progress(Step.VERIFY, so_far.equal_bytes, total, so_far.equal_files)
@@ -103,7 +108,7 @@ class Proving:
         words = f"{number(done.equal_files, 'file')} ({size(done.equal_bytes)}) equal"
         self.context.tell(StepDone(Step.VERIFY, time.monotonic() - begun, f"{master.name}: {words}"))
 
-    def _drill(self, drive: OpenDrive) -> None:
+    def _drill(self, drive: OpenDrive, proven: Proofs) -> None:
         begun = time.monotonic()
         self.context.tell(StepBegun(Step.VERIFY, "files out of the snapshots"))
         with remembered(self.context.paths.catalogues, drive.known.uuid) as memory:
@@ -111,7 +116,7 @@ class Proving:
                 drive.root,
                 sample=self.sample,
                 rng=self.rng,
-                known={each.master: each.read for each in self.compared},
+                proofs=proven,
                 watch=drive.watch,
                 told=lambda done: self.context.tell(Progress(Step.VERIFY, done.bytes, None, done.files)),
                 memory=memory,
@@ -141,9 +146,11 @@ class Proving:
 
     def _wrong(self) -> list[dict[str, str]]:
         """Every file that is not as it should be, and why."""
-        two = "size and time are those of the master, the content is not"
-        wrong = [_said(each.master, os.fsdecode(path), two) for each in self.compared for path in each.differing]
-        wrong += [_said(each.master, os.fsdecode(t.path), t.why) for each in self.compared for t in each.damaged]
+        wrong = [
+            _said(each.master, os.fsdecode(trouble.path), trouble.why)
+            for each in self.compared
+            for trouble in (*each.differing, *each.damaged)
+        ]
         found = self.drilled.damaged if self.drilled is not None else []
         drilled = {(s.master, s.name, t.path): t.why for s, t in found}  # a sample may come upon one file twice
         return wrong + [

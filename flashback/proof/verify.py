@@ -9,7 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -17,23 +18,22 @@ from flashback.config.values import Master
 from flashback.core.descent import Descent
 from flashback.core.events import Remark, RemarkKind
 from flashback.drive import states
+from flashback.drive.proofs import Proofs
+from flashback.drive.spool import Spool
 from flashback.drive.states import State
 from flashback.drive.tree import AHEAD, CHUNK, FETCHED, Item, Trouble, digest, fetch, fetched, listed
-from flashback.health.drill import Version, version_of
 from flashback.walk.listing import Entry, Kept
 from flashback.walk.master import Produce, Said
 from flashback.walk.places import file_of
-from flashback.walk.reader import owner_of, reading_as
-
-Name = bytes
+from flashback.walk.reader import ReadingFailed, owner_of, reading_as
 
 
 @dataclass(slots=True)
 class Compared:
     """One master. `files` and `bytes` are what the copy has, `equal_…` what was found equal.
 
-    `newer` and `gone` are changed or removed in the master since; `differing` have one size and time, and two
-    contents; `damaged` the drive did not give, `unread` the master's owner could not read.
+    `newer` and `gone` are changed or removed in the master since; `differing` have not the content that they should;
+    `damaged` the drive did not give, `unread` the master's owner could not read.
     """
 
     master: str
@@ -43,10 +43,9 @@ class Compared:
     equal_bytes: int = 0
     newer: int = 0
     gone: int = 0
-    differing: list[Name] = field(default_factory=list)
+    differing: list[Trouble] = field(default_factory=list)
     damaged: list[Trouble] = field(default_factory=list)
     unread: list[Remark] = field(default_factory=list)
-    read: set[Version] = field(default_factory=set)
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
@@ -57,7 +56,7 @@ class Compared:
             "equal_bytes": self.equal_bytes,
             "newer": self.newer,
             "gone": self.gone,
-            "differing": [os.fsdecode(path) for path in self.differing],
+            "differing": [os.fsdecode(each.path) for each in self.differing],
         }
 
 
@@ -68,6 +67,7 @@ def compare_content(
     *,
     sample: int | None,
     rng: random.Random,
+    proofs: Proofs,
     watch: Callable[[], None],
     told: Callable[[Compared, int], None],
 ) -> Compared:
@@ -79,24 +79,26 @@ def compare_content(
     done = Compared(master.name)
     owner = owner_of(master.path, master.owner)
     with states.opened(root, state) as (folder, name):
-        items = [item for item in listed(folder, name, done.damaged.append) if item.is_file]
-        done.files, done.bytes = len(items), sum(item.size for item in items)
+        items = Spool(item for item in listed(folder, name, done.damaged.append) if item.is_file)
+        done.files, done.bytes = len(items), items.bytes
         if sample is not None and sample < len(items):
-            items = sorted(rng.sample(items, sample))
-        total = sum(item.size for item in items)
-        asked = [(item.path[len(name) + 1 :], item.size, item.mtime_ns) for item in items]
-        by_path = {path: item for (path, _size, _time), item in zip(asked, items, strict=True)}
-        with Descent(folder, beyond=True) as below, reading_as(owner, _hashing(os.fspath(master.path), asked)) as said:
+            items = Spool(_some(items, set(rng.sample(range(len(items)), sample))))
+        produce = _hashing(os.fspath(master.path), items, cut=len(name) + 1)
+        with Descent(folder, beyond=True) as below, reading_as(owner, produce, keep=items.fileno()) as said:
             ahead = fetched(items, folder)
             for each in said:
                 watch()
-                _judge(done, each, by_path, below, ahead)
-                told(done, total)
+                _judge(done, each, ahead, below, proofs)
+                told(done, items.bytes)
     return done
 
 
-def _judge(done: Compared, said: Said, items: dict[bytes, Item], below: Descent, ahead: Iterator[Item]) -> None:
-    """Entries come in the order in which they were asked for, which is that of `ahead`: asked of the drive, too."""
+def _some(items: Iterable[Item], chosen: set[int]) -> Iterator[Item]:
+    return (item for position, item in enumerate(items) if position in chosen)
+
+
+def _judge(done: Compared, said: Said, ahead: Iterator[Item], below: Descent, proofs: Proofs) -> None:
+    """Entries come in the order in which they were asked for, which is that of `ahead`; remarks come when they do."""
     if isinstance(said, Remark):
         done.unread.append(Remark(said.kind, done.master, said.path, said.detail))
     elif isinstance(said, Kept):
@@ -104,22 +106,28 @@ def _judge(done: Compared, said: Said, items: dict[bytes, Item], below: Descent,
     elif not isinstance(said, Entry) or not said.xattrs:
         done.newer += 1
     else:
-        item = items[said.path]
-        next((each for each in ahead if each is item), None)
+        item = next((each for each in ahead if _inside(each.path) == said.path), None)
+        if item is None:
+            raise ReadingFailed("the process that read the master named a file that it was not asked for")
         try:
             mine = digest(*below.parent(item.path), afresh=item.size > FETCHED)
         except OSError as problem:
             done.damaged.append(Trouble(said.path, problem.strerror or "it cannot be read"))
+            proofs.bad(done.master, item)
             return
-        done.read.add(version_of(item))
-        if mine == said.xattrs:
+        if why := proofs.compared(done.master, said.path, item, mine, (said.ino, said.ctime_ns, said.xattrs)):
+            done.differing.append(Trouble(said.path, why))
+            proofs.bad(done.master, item)
+        else:
             done.equal_files += 1
             done.equal_bytes += item.size
-        else:
-            done.differing.append(said.path)
 
 
-def _hashing(master: str, asked: Sequence[tuple[bytes, int, int]]) -> Produce:
+def _inside(path: bytes) -> bytes:
+    return path.partition(b"/")[2]
+
+
+def _hashing(master: str, items: Iterable[Item], *, cut: int) -> Produce:
     """What the owner's process does: an entry with the content's hash in the place of that of the attributes.
 
     The hash is missing where size or time is not what was asked for; a file that is gone is `Kept`.
@@ -127,10 +135,10 @@ def _hashing(master: str, asked: Sequence[tuple[bytes, int, int]]) -> Produce:
 
     def produce(emit: Callable[[Said], None]) -> None:
         root = os.open(master, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        for count, (path, size, mtime_ns) in enumerate(asked):
-            _ask_ahead(root, asked, count)
+        for item in _asked_ahead(root, items, cut):
+            path = item.path[cut:]
             try:
-                emit(_hashed(root, path, size, mtime_ns))
+                emit(_hashed(root, path, item.size, item.mtime_ns))
             except OSError as problem:
                 gone = problem.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
                 why = problem.strerror or "it cannot be read"
@@ -139,16 +147,21 @@ def _hashing(master: str, asked: Sequence[tuple[bytes, int, int]]) -> Produce:
     return produce
 
 
-def _ask_ahead(root: int, asked: Sequence[tuple[bytes, int, int]], here: int) -> None:
-    """Have the kernel begin to read the small files whose turn comes soon."""
-    for path, size, _time in asked[0 if here == 0 else here + AHEAD : here + AHEAD + 1]:
-        if size <= FETCHED:
+def _asked_ahead(root: int, items: Iterable[Item], cut: int) -> Iterator[Item]:
+    """The entries; the kernel has begun to read the small files whose turn comes soon."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        if item.size <= FETCHED:
             with suppress(OSError):
-                descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+                descriptor = os.open(item.path[cut:], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
                 try:
                     fetch(descriptor)
                 finally:
                     os.close(descriptor)
+        waiting.append(item)
+        if len(waiting) > AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def _hashed(root: int, path: bytes, size: int, mtime_ns: int) -> Entry:

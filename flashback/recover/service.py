@@ -63,7 +63,7 @@ def restore(
     Raises `DriveError`, `UsageError` where there is none, and what nobody expected.
     """
     chosen = choose(context, ledger, drive, request.wanted, request.when)
-    sources = [Plugged(Reading(context, each)) for each in chosen.candidates]
+    sources = [Plugged(Reading(context, each), ledger) for each in chosen.candidates]
     return restore_from(context, sources, masters, request, elsewhere=chosen.elsewhere)
 
 
@@ -190,7 +190,7 @@ class Errand:
         if self.request.dry_run:
             return
         self._ask()
-        with tempfile.TemporaryDirectory(prefix="flashback-") as spool:
+        with tempfile.TemporaryDirectory(prefix="flashback-") as spool, self.source.proofs() as proofs:
             work = Work(
                 self.context.run,
                 self.context.tell,
@@ -198,6 +198,7 @@ class Errand:
                 self.source.uuid,
                 Path(spool),
                 self.request.owner,
+                proofs,
             )
             work.expect(self.parts)
             puts = {id(each.part): each.put for each in self.in_place}
@@ -284,6 +285,11 @@ class Errand:
             what = f"{number(len(lost), 'file')} could not be read from {self.source.name}, the rest is restored"
             hint = "look whether another drive or snapshot has them: the same command with --drive or --snapshot"
             return Exit.DAMAGE, _error("DamageFound", what, hint)
+        if doubtful := sum(len(done.doubtful) for done in self.done):
+            are = f"{number(doubtful, 'file')} on {self.source.name} {'is' if doubtful == 1 else 'are'}"
+            hint = f"all is restored; look at what another drive or snapshot has of {'it' if doubtful == 1 else 'them'}"
+            hint += ": the same command with --drive or --snapshot, and --to DIR"
+            return Exit.DAMAGE, _error("DamageFound", f"{are} not what was read before", hint)
         if troubles:
             count = number(len(troubles), "file")
             what = f"{count} could not be restored as {'it is' if len(troubles) == 1 else 'they are'} on the drive"
@@ -302,7 +308,7 @@ class Errand:
         unread = [
             _row(each.part.wanted, each.part.in_master(trouble.path), trouble.why)
             for each in self.done
-            for trouble in each.troubles
+            for trouble in (*each.troubles, *each.doubtful)
         ]
         return {
             "action": "restore",

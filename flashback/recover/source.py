@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from flashback.core.errors import DriveGone, DriveState
+from flashback.drive.proofs import Proofs, proofs
 from flashback.drive.reading import Reading
 from flashback.drive.states import Holding, OnDrive
 from flashback.drive.visible import Visible
+from flashback.rotation.ledger import Ledger
 
 
 class Held(NamedTuple):
@@ -42,12 +44,16 @@ class Source(Protocol):
     def held(self) -> AbstractContextManager[Held]:
         """It can be read as long as the block lasts."""
 
+    def proofs(self) -> AbstractContextManager[Proofs | None]:
+        """What was read of it before; `None` where whoever asks cannot know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
     """A drive that is opened, or read beside whoever has it open. Root alone can."""
 
     reading: Reading
+    ledger: Ledger
 
     @property
     def name(self) -> str:
@@ -74,6 +80,10 @@ class Plugged:
         """See `Source`."""
         with self.reading.held(purpose="restore") as drive:
             yield Held(OnDrive(drive.root), drive.watch)
+
+    def proofs(self) -> AbstractContextManager[Proofs | None]:
+        """See `Source`."""
+        return proofs(self.reading.context, self.ledger, self.uuid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +120,7 @@ class Shown:
                 yield Held(folders, self.visible.watch)
         except OSError as problem:
             raise DriveGone(f"{self.name} cannot be looked into any more: {problem.strerror}") from problem
+
+    def proofs(self) -> AbstractContextManager[Proofs | None]:
+        """See `Source`."""
+        return nullcontext()

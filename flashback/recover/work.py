@@ -16,6 +16,7 @@ from flashback.core.descent import Descent
 from flashback.core.errors import NotFinished
 from flashback.core.events import Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone, Tell
 from flashback.core.text import number, shown, size
+from flashback.drive.proofs import Proofs
 from flashback.drive.tree import FETCHED, Item, Trouble, digest, fetched, unread
 from flashback.recover import destination
 from flashback.recover.destination import Staging
@@ -27,18 +28,25 @@ _COMMENTS = (b"#", b";")
 
 @dataclass(slots=True)
 class Done:
-    """One part, restored. `name` is what it is called now, `None` where nothing of it could be had."""
+    """One part, restored. `name` is what it is called now, `None` where nothing of it could be had.
+
+    `doubtful` are files that are there as the drive gave them, and are not what was read of the same version before.
+    """
 
     part: Part
     name: bytes | None
     files: int = 0
     bytes: int = 0
     troubles: list[Trouble] = field(default_factory=list)
+    doubtful: list[Trouble] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Work:
-    """`watch` raises when the drive is gone; `spool` is where lists may lie; `drive` is its LUKS UUID."""
+    """`watch` raises when the drive is gone; `spool` is where lists may lie; `drive` is its LUKS UUID.
+
+    `proofs` know what was read before; `None`: whoever restores cannot know.
+    """
 
     run: Runner
     tell: Tell
@@ -46,6 +54,7 @@ class Work:
     drive: str
     spool: Path
     owner: Owner | None = None
+    proofs: Proofs | None = None
     files_total: int = 0
     bytes_total: int = 0
     _files: int = 0
@@ -228,7 +237,18 @@ class _Checked:
             if item.is_file
             else os.readlink(name, dir_fd=parent)
         )
-        return "" if mine == source else "its content is not that on the drive"
+        if mine != source:
+            return "its content is not that on the drive"
+        if item.is_file:
+            self._held_against_before(item, source)
+        return ""
+
+    def _held_against_before(self, item: Item, content: bytes) -> None:
+        proofs, part = self.work.proofs, self.part
+        if proofs is None or not part.state.complete:
+            return
+        if why := proofs.judged(part.state.master, part.in_master(item.path), item, content):
+            self.done.doubtful.append(Trouble(item.path, f"restored as it is on the drive, but {why}"))
 
     def _source_of(self, item: Item, here: Descent) -> bytes:
         try:

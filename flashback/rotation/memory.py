@@ -19,6 +19,7 @@ from flashback.rotation.values import (
     KnownDrive,
     RunRecord,
     Standing,
+    Written,
     valid_name,
     valid_place,
 )
@@ -176,6 +177,17 @@ class Runs(Tables):
             rows.written(by),
         )
         return rows.to_backup(found[0]) if found else None
+
+    def written(self, drive_uuid: str, *, since: datetime) -> tuple[Written, ...]:
+        """What the runs that completed anything on a drive since then wrote there, the oldest first."""
+        found = self._rows(
+            "SELECT max(completed) AS at, sum(bytes_added + bytes_changed) AS fresh,"
+            " sum(bytes_added + bytes_changed + bytes_unchanged) AS total FROM run_masters"
+            " WHERE drive_uuid = ? AND completed >= ? GROUP BY run_id ORDER BY at",
+            drive_uuid,
+            rows.written(since),
+        )
+        return tuple(Written(rows.read(row["at"]), row["fresh"], row["total"]) for row in found)
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         """Each drive and master with a whole backup, by steps through the index: years of runs cost nothing."""

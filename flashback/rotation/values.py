@@ -170,6 +170,15 @@ class ProofRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """So many bytes of the copies on a drive a run wrote anew, of `total` that they had in the end."""
+
+    at: datetime
+    fresh: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class ErrorCounts:
     """The drive's error counters at a moment, by the names Btrfs gives them (`btrfs device stats`)."""
 

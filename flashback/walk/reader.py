@@ -180,23 +180,24 @@ def _remarks(frame: _Frame) -> Iterator[Remark]:
 
 
 @contextlib.contextmanager
-def reading_as(owner: Owner | None, produce: Produce) -> Iterator[Iterator[Said]]:
-    """Run `produce` in a child that is `owner`, and iterate over what it gives away.
+def reading_as(owner: Owner | None, produce: Produce, *, keep: int | None = None) -> Iterator[Iterator[Said]]:
+    """Run `produce` in a child that is `owner`, and iterate over what it gives away. `keep` is a descriptor that it
+    has besides.
 
     `None`, and a process that is not root, change nobody. Leaving the block kills the child. This process must have no
     other thread: only the one that forks goes on in the child. An error in `produce` is raised here when everything
     before it was taken: an `OSError` as such, any other as `ReadingFailed`. Remarks keep no exact place among items.
     """
-    with _reading(owner, produce) as frames:
+    with _reading(owner, produce, keep) as frames:
         yield (said for frame in frames for said in (*_remarks(frame), *frame.items, *frame.looks))
 
 
 @contextlib.contextmanager
-def _reading(owner: Owner | None, produce: Produce) -> Iterator[Iterator[_Frame]]:
+def _reading(owner: Owner | None, produce: Produce, keep: int | None = None) -> Iterator[Iterator[_Frame]]:
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with open(reading, "rb", buffering=PIPE_SIZE) as pipe:
         try:
-            child = _forked(owner, produce, writing)
+            child = _forked(owner, produce, writing, keep)
         finally:
             os.close(writing)
         try:
@@ -205,7 +206,7 @@ def _reading(owner: Owner | None, produce: Produce) -> Iterator[Iterator[_Frame]
             _end(child)
 
 
-def _forked(owner: Owner | None, produce: Produce, writing: int) -> int:
+def _forked(owner: Owner | None, produce: Produce, writing: int, keep: int | None) -> int:
     """Return the child's number; the child does not return."""
     parent = os.getpid()
     import ctypes  # here, since the owner may be unable to read where Python's modules lie
@@ -216,7 +217,7 @@ def _forked(owner: Owner | None, produce: Produce, writing: int) -> int:
     try:
         child = os.fork()
         if child == 0:
-            _be_the_child(parent, owner, produce, writing, prctl)
+            _be_the_child(parent, owner, produce, writing, keep, prctl)
         return child
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -252,7 +253,7 @@ def _raise_again(end: _Ended) -> None:
 
 
 def _be_the_child(
-    parent: int, owner: Owner | None, produce: Produce, writing: int, prctl: Callable[..., int]
+    parent: int, owner: Owner | None, produce: Produce, writing: int, keep: int | None, prctl: Callable[..., int]
 ) -> NoReturn:
     """Everything that the child does. It leaves by `_exit`: nothing of the parent's is flushed or given back here."""
     code = 1
@@ -260,7 +261,7 @@ def _be_the_child(
         with open(writing, "wb", buffering=0) as pipe:
             sender = _Sender(pipe)
             try:
-                _settle(parent, owner, writing, prctl)
+                _settle(parent, owner, {writing, writing if keep is None else keep}, prctl)
                 produce(sender.emit)
                 end = _Ended()
             except OSError as problem:
@@ -277,14 +278,17 @@ def _text(name: object) -> str:
     return os.fsencode(name).decode("utf-8", "replace") if isinstance(name, str | bytes | os.PathLike) else ""
 
 
-def _settle(parent: int, owner: Owner | None, writing: int, prctl: Callable[..., int]) -> None:
+def _settle(parent: int, owner: Owner | None, kept: set[int], prctl: Callable[..., int]) -> None:
     """Become a process that can be trusted with a master: the owner's, alone, and gone when the parent goes."""
     os.setsid()  # a Ctrl-C in the terminal is for the parent, which then ends this one
     for number in StopSignals.NUMBERS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, StopSignals.NUMBERS)
-    os.closerange(3, writing)
-    os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
     if owner is not None and os.geteuid() == 0 and owner.uid != 0:
         _become(owner)
     # After the change of user, which makes the kernel forget it (prctl(2)).

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 
+from flashback.drive.proofs import Proofs
 from flashback.health.drill import Drill, drill
 from flashback.proof.remembered import remembered
+from flashback.rotation.contents import Contents
 from tests.conftest import run
 from tests.tools.test_catalogue_runs import Rig, rig
 
@@ -15,12 +18,15 @@ __all__ = ["rig"]
 
 
 def drilled(rig: Rig, *, sample: int | None) -> Drill:
-    with remembered(rig.state / "catalogue", rig.drive.known.uuid) as memory:
+    with (
+        remembered(rig.state / "catalogue", rig.drive.known.uuid) as memory,
+        Contents.open(rig.state / "contents.sqlite", datetime(2026, 5, 2, tzinfo=UTC)) as contents,
+    ):
         return drill(
             rig.drive.root,
             sample=sample,
             rng=random.Random(1),
-            known={},
+            proofs=Proofs(contents, rig.drive.known.uuid, str),
             watch=lambda: None,
             told=lambda _so_far: None,
             memory=memory,

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from flashback.core.errors import DriveState, NoSpace, NotFinished, UsageError
 from flashback.core.events import Event, Finished, Remarked, Step, StepBegun
 from flashback.core.signals import StopSignals
 from flashback.drive import journal
+from flashback.drive.proofs import Proofs
 from flashback.drive.states import OnDrive
 from flashback.recover import destination
 from flashback.recover import in_place as over
@@ -30,6 +31,7 @@ from flashback.recover.service import RestoreRequest, restore_from
 from flashback.recover.source import Held
 from flashback.recover.wanted import Wanted, When, moment
 from flashback.recover.work import Done, Work
+from flashback.rotation.contents import Contents
 from tests.conftest import run
 
 OLD, NEW = "20260101T000000Z", "20260102T000000Z"
@@ -76,11 +78,18 @@ class Rig:
             with ExitStack() as opened:
                 planner = Planner(OnDrive(root), opened, when or When(), to, trusted, owner)
                 parts = [self.part(planner, self.wanted(path)) for path in paths or (b"",)]
-                doing = Work(Programs(), self.tell, lambda: None, "uuid", self.home, owner)
+                proofs = opened.enter_context(self.proofs())
+                doing = Work(Programs(), self.tell, lambda: None, "uuid", self.home, owner, proofs)
                 doing.expect(parts)
                 return [doing.restore(part) for part in parts]
         finally:
             os.close(root)
+
+    @contextmanager
+    def proofs(self, drive: str = "red") -> Iterator[Proofs]:
+        """One reading of the drive, which remembers what was read before."""
+        with Contents.open(self.home.parent / "contents.sqlite", datetime(2026, 5, 2, 14, 10, tzinfo=UTC)) as contents:
+            yield Proofs(contents, drive, str)
 
     @staticmethod
     def part(planner: Planner, wanted: Wanted) -> Part:
@@ -471,8 +480,9 @@ class Lying:
 
     state, safe_to_remove = DriveState.CLOSED, True
 
-    def __init__(self, name: str, top: Path) -> None:
-        self.name, self.uuid, self.top = name, f"uuid of {name}", top
+    def __init__(self, name: str, rig: Rig) -> None:
+        self.name, self.uuid, self.top = name, f"uuid of {name}", rig.drive
+        self.proofs = lambda: rig.proofs(name)
 
     @contextmanager
     def held(self) -> Iterator[Held]:
@@ -500,7 +510,7 @@ def restored_from(rigs: tuple[Rig, Rig], context: Context, *paths: str) -> tuple
     told: list[Event] = []
     request = RestoreRequest(tuple(rigs[0].wanted(path) for path in paths), to=rigs[0].home / "back")
     context = replace(context, tell=told.append)
-    sources = [Lying(name, rig.drive) for name, rig in zip(("red", "green"), rigs, strict=True)]
+    sources = [Lying("green" if rig.home.name == "two" else "red", rig) for rig in rigs]
     code = restore_from(context, sources, [], request, elsewhere="plug in blue")
     last = told[-1]
     assert isinstance(last, Finished)
@@ -515,6 +525,20 @@ def test_what_the_first_drive_does_not_hold_comes_from_the_second(two: tuple[Rig
     assert (code, last.result, last.safe_to_remove) == (0, "complete", True)
     assert [(each["path"], each["drive"]) for each in last.facts["restored"]] == [("here", "red"), ("there", "green")]
     assert sorted(os.listdir(two[0].home / "back")) == ["here", "there"]
+
+
+def test_a_file_that_is_not_what_another_drive_gave_is_restored_and_named(
+    two: tuple[Rig, Rig], context: Context
+) -> None:
+    for rig, content in zip(two, (b"good", b"gOod"), strict=True):
+        (rig.copy / "file").write_bytes(content)
+        os.utime(rig.copy / "file", ns=(1, 1))
+    assert restored_from(two, context, "file")[0] == 0
+    code, last = restored_from(two[::-1], context, "file")
+    (row,) = last.facts["unread"]
+    assert (code, row["path"], len(last.facts["restored"])) == (14, "file", 1)
+    assert "its content is not what was read on red on 2026-05-02" in row["why"]
+    assert (two[1].home / "back/file").read_bytes() == b"gOod"
 
 
 def test_what_no_drive_holds_is_named_and_the_rest_is_restored(two: tuple[Rig, Rig], context: Context) -> None:
@@ -542,7 +566,7 @@ def test_what_waits_of_a_restore_that_was_broken_off_is_named_until_it_is_gone(
     told: list[Event] = []
     request = RestoreRequest((two[0].wanted("other"),), to=two[0].home / "back")
     noted = replace(context, tell=told.append)
-    assert restore_from(noted, [Lying("red", two[0].drive)], [], request, elsewhere="") == 0
+    assert restore_from(noted, [Lying("red", two[0])], [], request, elsewhere="") == 0
     (remark,) = [each.remark.detail for each in told if isinstance(each, Remarked)]
     assert remark.startswith(f"{left} was left by a restore that was broken off")
     restored_from(two, context, "one")

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from flashback.config.values import Master
+from flashback.drive.proofs import TWO
 from flashback.drive.states import states_of
 from flashback.health.drill import Drill, drill
 from flashback.proof.verify import Compared, compare_content
+from tests.conftest import run
 from tests.tools.test_restore import OLD, Rig, rot
 
 ALICE = 1234
@@ -38,18 +40,20 @@ def rig(btrfs_image: Path, tmp_path: Path) -> Iterator[Rig]:
         path.chmod(mode)
 
 
-def compared(rig: Rig, *, sample: int | None = None) -> Compared:
+def compared(rig: Rig, *, sample: int | None = None, drive: str = "red") -> Compared:
     root = os.open(rig.drive, os.O_RDONLY)
     try:
-        return compare_content(
-            root,
-            Master("documents", rig.master),
-            states_of(root, "documents")[0],
-            sample=sample,
-            rng=random.Random(1),
-            watch=lambda: None,
-            told=lambda _so_far, _total: None,
-        )
+        with rig.proofs(drive) as proven:
+            return compare_content(
+                root,
+                Master("documents", rig.master),
+                states_of(root, "documents")[0],
+                sample=sample,
+                rng=random.Random(1),
+                proofs=proven,
+                watch=lambda: None,
+                told=lambda _so_far, _total: None,
+            )
     finally:
         os.close(root)
 
@@ -57,7 +61,15 @@ def compared(rig: Rig, *, sample: int | None = None) -> Compared:
 def drilled(rig: Rig, *, sample: int | None) -> Drill:
     root = os.open(rig.drive, os.O_RDONLY)
     try:
-        return drill(root, sample=sample, rng=random.Random(1), known={}, watch=lambda: None, told=lambda _so_far: None)
+        with rig.proofs() as proven:
+            return drill(
+                root,
+                sample=sample,
+                rng=random.Random(1),
+                proofs=proven,
+                watch=lambda: None,
+                told=lambda _so_far: None,
+            )
     finally:
         os.close(root)
 
@@ -78,7 +90,7 @@ def test_what_is_equal_is_counted_and_a_sample_is_as_large_as_it_was_asked_for(r
 def test_a_content_that_changed_while_its_time_stayed_is_named(rig: Rig, side: str) -> None:
     keeping_time(getattr(rig, side) / "b", os.urandom(100_000))
     found = compared(rig)
-    assert (found.differing, found.equal_files) == ([b"b"], 2)
+    assert ([(each.path, each.why) for each in found.differing], found.equal_files) == ([(b"b", TWO)], 2)
 
 
 def test_what_the_master_has_changed_or_removed_since_is_passed_over(rig: Rig) -> None:
@@ -123,3 +135,91 @@ def test_a_full_drill_reads_each_version_of_a_file_once(rig: Rig) -> None:
 
 def test_a_drill_of_a_drive_without_snapshots_reads_nothing(rig: Rig) -> None:
     assert drilled(rig, sample=5).files == 0
+
+
+# --- what was read before
+
+
+def altered(file: Path) -> bytes:
+    """Flip a bit of a file through the file system, so that its checksum is right, and set its time back."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    keeping_time(file, bytes(content))
+    return bytes(content)
+
+
+def snapshot_of(rig: Rig) -> Path:
+    rig.snapshot(OLD)
+    return rig.drive / "documents/snapshots" / OLD
+
+
+def test_a_bit_that_flipped_in_an_old_snapshot_is_found_the_next_time_it_is_read(rig: Rig) -> None:
+    snapshot = snapshot_of(rig)
+    (rig.copy / "b").unlink()
+    assert drilled(rig, sample=None).damaged == []
+    run("btrfs", "property", "set", snapshot, "ro", "false")
+    altered(snapshot / "b")
+    run("btrfs", "property", "set", snapshot, "ro", "true")
+    for sample in (None, 40):
+        ((state, found),) = drilled(rig, sample=sample).damaged
+        assert (state.name, found.path) == (OLD, f"{OLD}/b".encode())
+        assert found.why.startswith("its content is not what was read here on 2026-05-02")
+
+
+def test_a_bit_that_flipped_in_a_snapshot_is_found_at_once_where_another_has_the_version(rig: Rig) -> None:
+    snapshot = snapshot_of(rig)
+    run("btrfs", "property", "set", snapshot, "ro", "false")
+    altered(snapshot / "b")
+    ((_state, found),) = drilled(rig, sample=None).damaged
+    assert found.why == "its content is not what was read in another state just now, with the same size and date"
+
+
+def test_of_two_contents_the_one_that_was_read_before_is_named(rig: Rig) -> None:
+    compared(rig)
+    before = (rig.copy / "b").read_bytes()
+    changed = altered(rig.copy / "b")
+    (found,) = compared(rig).differing
+    assert "the copy's content has changed since" in found.why
+    keeping_time(rig.copy / "b", before)
+    keeping_time(rig.master / "b", changed)
+    (found,) = compared(rig).differing
+    assert found.why.startswith("the copy is what was read here on 2026-05-02")
+    assert found.why.endswith("the master's content has changed since, and kept its size and date")
+
+
+def test_a_master_whose_disk_rots_is_told_from_one_that_was_written_to(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared(rig)
+    at = (rig.master / "b").stat()
+    altered(rig.master / "b")
+    fstat = os.fstat
+
+    def as_before(descriptor: int) -> os.stat_result:
+        """Rot renews no time of change."""
+        found = fstat(descriptor)
+        return at if found.st_ino == at.st_ino else found
+
+    monkeypatch.setattr(os, "fstat", as_before)
+    (found,) = compared(rig).differing
+    assert found.why.endswith("though nothing wrote to the file: look at that disk")
+
+
+def test_a_copy_on_another_drive_is_held_against_what_the_first_one_gave(rig: Rig) -> None:
+    compared(rig)
+    shutil.copyfile(rig.copy / "c", rig.home / "other")
+    for file in (rig.copy / "b", rig.master / "b"):
+        at = (rig.copy / "b").stat()
+        file.write_bytes(b"x" * 100_000)
+        os.utime(file, ns=(at.st_mtime_ns, at.st_mtime_ns))
+    (found,) = compared(rig, drive="green").differing
+    assert found.why.startswith("copy and master are equal, but its content is not what was read on red on 2026-05-02")
+
+
+def test_what_was_changed_and_has_another_time_is_another_version(rig: Rig) -> None:
+    rig.snapshot(OLD)
+    compared(rig)
+    for side in (rig.copy, rig.master):
+        (side / "b").write_bytes(b"y" * 100_000)
+        os.utime(side / "b", ns=(1, 1))
+    assert compared(rig).differing == drilled(rig, sample=None).damaged == []

@@ -21,6 +21,7 @@ from flashback.catalogue.file import Header
 from flashback.catalogue.seen import Kind, Seen
 from flashback.catalogue.shelf import Note
 from flashback.cli import app
+from flashback.rotation.contents import Contents, version_mark
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive
 from flashback.walk.incumbent import walk_incumbent
@@ -123,6 +124,20 @@ def test_versions_are_those_whose_content_differs_the_newest_first(flashback, wo
     assert [
         each["size"] for each in answer(flashback, "versions docs/thesis/thesis.odt --drive OFFSITE")["versions"]
     ] == [1000]
+
+
+def test_versions_say_when_the_content_was_proven_and_on_which_drive(flashback, tmp_path) -> None:
+    mark = version_mark("docs", b"thesis/thesis.odt", 1000, MAY_2)
+    with Contents.open(tmp_path / "state/contents.sqlite", datetime(2026, 6, 1, 8, 0, tzinfo=UTC)) as contents:
+        contents.note(mark, DRIVES[1], b"x" * 16, 1)
+    lines = flashback("versions thesis/thesis.odt").output.splitlines()
+    assert (
+        "    OFFSITE (parents' house), 20260101T140000Z (current); content proven 2026-06-01 08:00 UTC; plug it in"
+        in lines
+    )
+    assert sum("proven" in line for line in lines) == 1
+    states = [state for each in answer(flashback, "versions thesis/thesis.odt")["versions"] for state in each["states"]]
+    assert [each["content_proven"] for each in states if each["drive"] == "OFFSITE"] == ["2026-06-01T08:00:00Z"]
 
 
 def test_a_path_that_no_drive_has_is_a_usage_error(flashback) -> None:

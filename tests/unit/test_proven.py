@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.proven import share
-from flashback.rotation.values import ProofKind, ProofRecord
+from flashback.rotation.values import MasterCounts, ProofKind, ProofRecord, RunRecord, Written
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -30,6 +30,25 @@ def test_nothing_is_known_of_a_drive_that_was_never_compared():
 )
 def test_samples_overlap_as_chance_has_it(proofs, known):
     assert share(proof(*each) for each in proofs) == pytest.approx(known)
+
+
+def test_what_was_written_since_was_compared_with_nothing():
+    later, before = NOW + timedelta(days=1), NOW - timedelta(days=1)
+    assert share([proof(10, 10)], [Written(later, 3, 10)]) == pytest.approx(0.7)
+    assert share([proof(10, 10)], [Written(before, 10, 10), Written(later, 0, 0)]) == 1.0
+    assert share([proof(10, 10), proof(10, 10, at=NOW + timedelta(days=2))], [Written(later, 10, 10)]) == 1.0
+    assert share([], [Written(later, 3, 10)]) is None
+
+
+def test_the_ledger_knows_what_the_runs_of_a_drive_wrote(tmp_path):
+    with Ledger.open(tmp_path / "state/ledger.sqlite") as ledger:
+        for count, when in enumerate((NOW - timedelta(days=91), NOW), 1):
+            counts = [
+                MasterCounts(name, when, bytes_added=1, bytes_changed=2, bytes_unchanged=7) for name in ("a", "b")
+            ]
+            ledger.end_run(RunRecord("red", count, str(count), "here", when, ended=when, masters=tuple(counts)))
+        assert ledger.written("red", since=NOW - timedelta(days=90)) == (Written(NOW, 6, 20),)
+        assert ledger.written("green", since=NOW - timedelta(days=90)) == ()
 
 
 @given(

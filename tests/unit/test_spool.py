@@ -21,6 +21,7 @@ ITEMS = st.builds(
     ino=st.integers(0, 2**64 - 1),
     links=st.integers(0, 2**32 - 1),
     blocks=st.integers(0, 2**63),
+    changed=st.integers(0, 2**64 - 1),
 )
 
 
