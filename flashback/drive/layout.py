@@ -72,9 +72,12 @@ def made_directory(parent: int, name: str, mode: int = 0o700) -> Iterator[int]:
         yield descriptor
 
 
-def read_text(parent: int, name: str) -> bytes | None:
-    """The content of the regular file `name`, or `None` when there is none. Raises `DriveError` for anything else."""
-    return _read(parent, name, whole=True)
+def read_text(parent: int, name: str, *, most: int = _LARGEST_TEXT) -> bytes | None:
+    """The content of the regular file `name`, or `None` when there is none.
+
+    Raises `DriveError` for anything else, and for a file of more than `most` bytes.
+    """
+    return _read(parent, name, most=most, whole=True)
 
 
 def read_lines(parent: int, name: str) -> bytes:
@@ -82,10 +85,10 @@ def read_lines(parent: int, name: str) -> bytes:
 
     Nothing when there is no such file. Raises `DriveError` as `read_text` does.
     """
-    return _read(parent, name, whole=False) or b""
+    return _read(parent, name, most=_LARGEST_TEXT, whole=False) or b""
 
 
-def _read(parent: int, name: str, *, whole: bool) -> bytes | None:
+def _read(parent: int, name: str, *, most: int, whole: bool) -> bytes | None:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
     except FileNotFoundError:
@@ -96,13 +99,13 @@ def _read(parent: int, name: str, *, whole: bool) -> bytes | None:
         raise
     with open(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        before = status.st_size - _LARGEST_TEXT
+        before = status.st_size - most
         if not stat.S_ISREG(status.st_mode) or (whole and before > 0):
             raise DriveError(f"{shown(name)} on the drive is not a file of the size that Flashback writes")
         if before > 0:
             file.seek(before)
-            file.readline(_LARGEST_TEXT)  # which began before
-        return file.read(_LARGEST_TEXT)
+            file.readline(most)  # which began before
+        return file.read(most)
 
 
 def write_text(parent: int, name: str, content: bytes, mode: int = 0o600) -> None:

@@ -163,16 +163,20 @@ def _from_carrier(context: Context, ledger: Ledger, drive: KnownDrive, carrier: 
     if other.uuid == drive.uuid:
         raise UsageError(f"{drive.name} cannot give back its own header", hint="name another drive")
     session = Session(context, by_name(context.run, ledger.drives(), carrier))
-    content = None
     with session.held(purpose="read a header from", read_only=True) as opened:
-        try:
-            with layout.directory(opened.root, layout.OURS) as ours, layout.directory(ours, layout.HEADERS) as folder:
-                content = layout.read_text(folder, f"{drive.uuid}.luks")
-        except FileNotFoundError:
-            pass
+        content = carried(opened.root, drive.uuid)
     if content is None:
         raise DriveError(f"{other.name} carries no copy of the header of {drive.name}", hint="try another drive")
     return content
+
+
+def carried(root: int, uuid: str) -> bytes | None:
+    """The copy of a header that the drive open as `root` carries; `None` where there is none."""
+    try:
+        with layout.directory(root, layout.OURS) as ours, layout.directory(ours, layout.HEADERS) as folder:
+            return layout.read_text(folder, f"{uuid}.luks", most=header.LONGEST_HEADER)
+    except FileNotFoundError:
+        return None
 
 
 def _read_copy(context: Context, drives: tuple[KnownDrive, ...], file: Path, drive: KnownDrive | None) -> Copy:

@@ -15,6 +15,7 @@ from flashback.backup import siblings
 from flashback.backup.siblings import keep_siblings
 from flashback.core.errors import NotFinished
 from flashback.drive import layout
+from flashback.prepare.lost_header import carried
 from flashback.rotation.ledger import Ledger
 from tests.unit.drives import GREEN, OTHER, RED, UUID, VOLUME, a_context
 
@@ -46,6 +47,7 @@ def world(tmp_path: Path, ledger: Ledger) -> Iterator[SimpleNamespace]:
         keep=lambda: keep_siblings(context, ledger, drive),
         carried=folder / ".flashback/headers",
         kept=kept / f"{OTHER}.luks",
+        root=root,
     )
     os.close(root)
 
@@ -55,6 +57,18 @@ def test_the_header_of_the_other_drive_is_carried_and_not_its_own(world: SimpleN
     (file,) = world.carried.iterdir()
     assert (file.name, file.read_bytes()) == (f"{OTHER}.luks", HEADER)
     assert file.stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize("length", [16 << 20, 64 << 20])
+def test_a_header_as_long_as_they_can_be_is_read_back_from_the_drive_that_carries_it(
+    world: SimpleNamespace, length: int
+) -> None:
+    with world.kept.open("r+b") as file:
+        file.truncate(length)
+    world.keep()
+    found = carried(world.root, OTHER)
+    assert (len(found or b""), (found or b"")[: len(HEADER)]) == (length, HEADER)
+    assert carried(world.root, UUID) is None
 
 
 def test_what_is_there_already_is_not_written_again(world: SimpleNamespace) -> None:
