@@ -240,9 +240,14 @@ class App:
 
     def ledger(self) -> Ledger:
         """The memory of this machine."""
-        from flashback.rotation.ledger import Ledger
+        from flashback.rotation.ledger import Ledger, LedgerUnwritable
 
-        ledger = Ledger.open(self.paths.ledger)
+        try:
+            ledger = Ledger.open(self.paths.ledger)
+        except LedgerUnwritable as problem:
+            if isinstance(problem.__cause__, PermissionError):
+                needs_root("looking into the ledger")
+            raise
         if ledger.header_changes():
             from flashback.drive.kept import mend
 

@@ -18,6 +18,7 @@ from flashback.core.context import Paths
 from flashback.core.errors import Exit, Missing, UsageError
 from flashback.core.secret import LONGEST, Secret
 from flashback.prepare.ask import unseen
+from flashback.rotation import ledger
 
 
 @pytest.fixture(autouse=True)
@@ -73,6 +74,18 @@ def refused(monkeypatch) -> Missing:
     with pytest.raises(Missing) as caught:
         needs_root("flashback run")
     return caught.value
+
+
+def test_who_may_not_look_into_the_ledger_is_given_the_same_command_with_sudo(tmp_path, monkeypatch) -> None:
+    def refused(*_words: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(ledger, "_make", refused)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["/opt/flashback", "status", "--check"])
+    with pytest.raises(Missing) as caught:
+        App(Settings(state=tmp_path)).ledger()
+    assert "sudo /opt/flashback status --check" in (caught.value.hint or "")
 
 
 def test_without_root_the_exit_code_is_that_of_a_missing_privilege(refused) -> None:
