@@ -34,8 +34,9 @@ IN_GUEST = os.uname().nodename == "uml" or os.environ.get("FLASHBACK_TEST_NATIVE
 """Whether this kernel may be used for the guest floor: it is the guest's, or somebody said that ours will do."""
 
 
-GRACE = 3.0
-"""Seconds for what is let go of to go: a loop device lives on while somebody else (udev, lsblk) looks at it."""
+GRACE = 20.0
+"""Seconds for what is let go of to go: a loop device lives on while somebody else (udev, lsblk) looks at it, a deferred
+mapping until the kernel has taken the last mount apart, which takes as long as other guests leave no time."""
 
 
 for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

@@ -378,6 +378,48 @@ def test_a_write_protected_drive_that_was_retired_can_still_be_read(machine: Mac
     assert (last["result"], last["safe_to_remove"]) == ("complete", True)
 
 
+def test_a_drive_with_a_log_to_replay_is_read_though_it_is_write_protected(
+    machine: Machine, red: Path, stick: Stick
+) -> None:
+    pull_with_a_log(machine, red, stick)
+    device = luks_on(red)
+    run("blockdev", "--setro", red)
+    run("blockdev", "--setro", device)
+    try:
+        last = restored(machine, "--all", "--to", str(machine.home / "back"))
+    finally:
+        run("blockdev", "--setrw", device)
+        run("blockdev", "--setrw", red)
+    assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+    assert equal(machine.master, machine.home / "back/documents") == ""
+    assert is_held() == []
+
+
+def pull_with_a_log(machine: Machine, red: Path, stick: Stick) -> None:
+    """Pull it right after an fsync, of which Btrfs keeps a log until the next commit."""
+    mounted = machine.home / "mounted"
+    mounted.mkdir()
+    run("cryptsetup", "open", "--key-file=-", luks_on(red), "luks-log", given=PASSPHRASE)
+    run("mount", "-o", "commit=300", "/dev/mapper/luks-log", mounted)
+    with (mounted / "written at the last moment").open("wb") as file:
+        file.write(b"x" * 100_000)
+        file.flush()
+        os.fsync(file.fileno())
+    stick.unplug()
+    run("umount", mounted)
+    run("cryptsetup", "close", "luks-log")
+    stick.replug()
+    run("cryptsetup", "open", "--readonly", "--key-file=-", luks_on(red), "luks-log", given=PASSPHRASE)
+    try:
+        run("blockdev", "--setro", "/dev/mapper/luks-log")
+        refused = subprocess.run(
+            ["mount", "-o", "ro", "/dev/mapper/luks-log", mounted], capture_output=True, check=False
+        )
+        assert refused.returncode == 32, "there is no log to replay"
+    finally:
+        run("cryptsetup", "close", "luks-log")
+
+
 def test_a_drive_in_the_safe_that_holds_the_file_is_named(machine: Machine, red: Path, stick: Stick) -> None:
     machine.run("--full")
     machine.flashback("drive", "set", "red", "place=at my parents'")

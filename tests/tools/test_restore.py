@@ -345,6 +345,42 @@ def rot(rig: Rig, file: Path) -> None:
     run("mount", "-o", "loop,nosuid,nodev,noexec,noatime", image, rig.drive)
 
 
+def test_where_both_copies_of_metadata_are_bad_the_rest_is_restored_and_what_is_lost_is_named(
+    two: tuple[Rig, Rig], context: Context
+) -> None:
+    rig = two[0]
+    for number in range(40):
+        (rig.copy / f"d{number}").mkdir()
+        for count in range(40):
+            (rig.copy / f"d{number}/{count}").write_bytes(b"%d of %d, inline" % (count, number) * 20)
+    kept = {path.relative_to(rig.copy): path.read_bytes() for path in rig.copy.rglob("*") if path.is_file()}
+    rot_metadata(rig, b"7 of 20, inline" * 20)
+    code, last = restored_from(two, context, "")
+    lost = {row["path"] for row in last.facts["unread"]}
+    back = rig.home / "back/documents"
+    assert code == 14
+    assert "d20/7" in lost or "d20" in lost
+    given = {path.relative_to(back): path.read_bytes() for path in back.rglob("*") if path.is_file()}
+    assert given.items() <= kept.items()
+    assert len(given) > len(kept) // 2
+    unnamed = [path for path in kept.keys() - given.keys() if not lost & {str(path), str(path.parent)}]
+    assert unnamed == []
+
+
+def rot_metadata(rig: Rig, content: bytes) -> None:
+    """Spoil both copies of the block of metadata in which a small file lies."""
+    run("sync", "-f", rig.drive)
+    image = rig.drive.parent / "btrfs.img"
+    run("umount", rig.drive)
+    with open(image, "r+b") as device, mmap.mmap(device.fileno(), 0) as whole:
+        at, found = whole.find(content), 0
+        while at >= 0:
+            whole[at : at + 3], found = b"rot", found + 1
+            at = whole.find(content)
+        assert found >= 2
+    run("mount", "-o", "loop,nosuid,nodev,noexec,noatime", image, rig.drive)
+
+
 class Stop(Exception):
     """Somebody pressed Ctrl-C."""
 
