@@ -108,6 +108,17 @@ def test_uuid_counters_and_space_are_those_of_the_file_system(btrfs_image: Path)
     )
 
 
+def test_as_much_is_free_on_a_drive_that_is_mounted_read_only(btrfs_image: Path) -> None:
+    (btrfs_image / "file").write_bytes(os.urandom(5_000_000))
+    run("sync", "-f", btrfs_image)
+    fsid = run("findmnt", "-n", "-o", "UUID", btrfs_image).strip()
+    free = btrfs.space(btrfs_image, fsid).free_estimate
+    image = btrfs_image.parent / "btrfs.img"
+    run("umount", btrfs_image)
+    run("mount", "-o", "loop,ro", image, btrfs_image)
+    assert btrfs.space(btrfs_image, fsid).free_estimate == free
+
+
 def test_another_file_system_is_no_btrfs() -> None:
     with opened(Path("/proc")) as fd, pytest.raises(OSError, match="ioctl"):
         btrfs.subvolume(fd)
