@@ -14,6 +14,9 @@ You need the passphrase or the recovery key of the drive. Type the commands as r
 
     cryptsetup open --readonly /dev/disk/by-uuid/{uuid} flashback
 
+   If it says that the device is in use, the desktop has asked for the passphrase and opened the drive already. Then go
+   on with 3 where the desktop shows it (`lsblk` says where that is), and have the desktop eject it in the end.
+
 2. Mount it, read-only.
 
     mkdir -p /mnt/flashback
@@ -28,9 +31,12 @@ You need the passphrase or the recovery key of the drive. Type the commands as r
     NAME/current                      the latest copy
     NAME/snapshots/20260102T030405Z   how it was on 2 January 2026 at 03:04:05 UTC, and so on
 
-   They are plain files. Copy what you need, for example
+   They are plain files. Only root can look into snapshots. Copy what you need, a file or all of it:
 
     cp -a /mnt/flashback/NAME/current/letter.txt /home/you/
+    cp -a /mnt/flashback/NAME/current /home/you/restored
+
+   -a keeps owners, rights and dates. If the files then belong to a number and not to you: chown -R you: and the folder.
 
 4. Put it away before you unplug it.
 

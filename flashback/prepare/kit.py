@@ -24,6 +24,10 @@ QUIET: Final = 4
 """Modules of white around a QR code (ISO/IEC 18004, 6.3.8)."""
 WARNING: Final = "Whoever holds this page and the drive can read all that is on it. Keep them apart."
 TO_FILL_IN: Final = "_" * 40
+PULLED: Final = (
+    'If mount says "can\'t read superblock", the drive was unplugged while it was in use.',
+    "Then write -o ro,rescue=nologreplay instead of -o ro.",
+)
 _KEY: Final = re.compile(f"[{ALPHABET}]{{{LETTERS}}}(?:-[{ALPHABET}]{{{LETTERS}}}){{{GROUPS - 1}}}")
 
 
@@ -101,6 +105,8 @@ def text(kit: Kit) -> str:
             "",
             *(f"    {command}" for command, _what in kit.commands),
             "",
+            *PULLED,
+            "",
             WARNING if kit.key is not None else "With the key written in: " + WARNING[0].lower() + WARNING[1:],
             "",
         ]
@@ -135,6 +141,7 @@ where the passphrase is asked for.</p>
 <h2>To read it without Flashback</h2>
 <p>On any Linux system with cryptsetup, as root:</p>
 <ol>{steps}</ol>
+<p>{said(" ".join(PULLED))}</p>
 <p><strong>{said(WARNING)}</strong></p>
 </body></html>
 """

@@ -50,6 +50,7 @@ def test_the_page_has_key_uuids_place_and_the_six_commands(page: str) -> None:
                   "offsite: parents", *(command for command, _what in RED.commands)):  # fmt: skip
         assert words in page
     assert len(RED.commands) == 6
+    assert "-o ro,rescue=nologreplay" in page
 
 
 def test_the_key_stands_in_two_lines_that_joined_are_the_key() -> None:
