@@ -1,7 +1,7 @@
 """Which content was read of which version of a file, on which drive and when: hashes in a file of SQLite.
 
 A version is a path of a master with a size and a time of modification; it stands here as a hash of these, so that no
-name does. Wherever a version was read, one content was found, or the difference was told and not noted. About 75 bytes
+name does. Wherever a version was read, one content was found, or the difference was told and not noted. About 60 bytes
 for each version and place. Of more than `MOST` rows those go that were not read for longest.
 """
 
