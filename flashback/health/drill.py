@@ -27,12 +27,13 @@ TRIES: Final = 20
 @dataclass(slots=True)
 class Drill:
     """What was read; `remembered` is how many files were held against the catalogue. `damaged` are those that were not
-    given out or are not as noted, with the snapshot they lie in.
+    given out or are not as noted, with the snapshot they lie in; `differing` of them were given out, or are missing.
     """
 
     files: int = 0
     bytes: int = 0
     remembered: int = 0
+    differing: int = 0
     damaged: list[tuple[State, Trouble]] = field(default_factory=list)
 
 
@@ -94,13 +95,16 @@ def _read(root: int, state: State, item: Item, done: Drill, proofs: Proofs, memo
     if memory is not None and memory.knows(state):
         done.remembered += 1
         if why := memory.wrong(state, path, item):
+            done.differing += 1
             return why
     with states.opened(root, state) as (folder, _name), Descent(folder, beyond=True) as below:
         try:
             content = digest(*below.parent(item.path), afresh=True)
         except OSError as problem:
             return problem.strerror or "it cannot be read"
-    return proofs.judged(state.master, path, item, content) if state.complete else ""
+    why = proofs.judged(state.master, path, item, content) if state.complete else ""
+    done.differing += bool(why)
+    return why
 
 
 def _every(root: int, found: list[State], proofs: Proofs, done: Drill) -> Iterator[tuple[State, Item]]:
@@ -154,6 +158,7 @@ class _Sampler:
         if item is None or not item.is_file:
             if self._note(state, Trouble(whole, self.memory.wrong(state, path, None))):
                 self.done.remembered += 1
+                self.done.differing += 1
             return None
         return item
 

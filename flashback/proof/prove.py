@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -126,18 +126,23 @@ class Proving:
 
     def _remember(self) -> None:
         """What was proven, with what there was to be proven."""
-        uuid, now = self.candidate.known.uuid, self.context.clock()
-        files, equal = (sum(getattr(each, f"equal_{what}") for each in self.compared) for what in ("files", "bytes"))
-        total, bad = sum(each.bytes for each in self.compared), len(self._wrong())
-        proofs = [ProofRecord(uuid, now, ProofKind.COMPARED, files, equal, total, bad)] if self.compared else []
-        if self.drilled is not None and (self.drilled.files or self.drilled.damaged):
-            drilled = self.drilled
-            proofs.append(
-                ProofRecord(uuid, now, ProofKind.DRILLED, drilled.files, drilled.bytes, 0, len(drilled.damaged))
-            )
         with suppress(FlashbackError):  # where it cannot be remembered, it was proven all the same
-            for proof in proofs:
+            for proof in self._proofs():
                 self.ledger.record_proof(proof)
+
+    def _proofs(self) -> Iterator[ProofRecord]:
+        uuid, now, drilled = self.candidate.known.uuid, self.context.clock(), self.drilled
+        files, equal = (sum(getattr(each, f"equal_{what}") for each in self.compared) for what in ("files", "bytes"))
+        total, bad = sum(each.bytes for each in self.compared), sum(len(each.damaged) for each in self.compared)
+        differing = sum(len(each.differing) for each in self.compared)
+        if self.compared:
+            yield ProofRecord(uuid, now, ProofKind.COMPARED, files, equal, total, bad)
+        if drilled is not None and (drilled.files or drilled.damaged):
+            unread = len(drilled.damaged) - drilled.differing
+            yield ProofRecord(uuid, now, ProofKind.DRILLED, drilled.files, drilled.bytes, 0, unread)
+            differing += drilled.differing
+        if differing or self.sample is None:
+            yield ProofRecord(uuid, now, ProofKind.DIFFERING, 0, 0, 0, differing)
 
     def _remark(self, master: str, what: str) -> None:
         self.context.tell(Remarked(Remark(RemarkKind.GENERAL, master, b"", what)))

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from flashback.core.text import age, number, shown
-from flashback.rotation.values import ErrorCounts, ProofRecord, ScrubRecord
+from flashback.rotation.values import ErrorCounts, ProofKind, ProofRecord, ScrubRecord
 
 
 class Soundness(StrEnum):
@@ -32,7 +32,9 @@ def health(
     scrub: ScrubRecord | None, errors: ErrorCounts | None, proofs: Sequence[ProofRecord], *, now: datetime
 ) -> Health:
     """From the last scrub, the error counters as last seen, and what was proven since."""
-    found = [_of_scrub(scrub, now), _of_errors(errors), *(_of_proof(each, scrub, now) for each in proofs)]
+    last = max((each for each in proofs if each.kind is ProofKind.DIFFERING), key=lambda each: each.at, default=None)
+    counted = [each for each in proofs if each.kind is not ProofKind.DIFFERING or each is last]
+    found = [_of_scrub(scrub, now), _of_errors(errors), *(_of_proof(each, scrub, now) for each in counted)]
     said = [each for each in found if each is not None]
     state = min((state for state, _ in said), key=list(Soundness).index, default=Soundness.UNKNOWN)
     return Health(state, tuple(dict.fromkeys(words for _, words in said)))
@@ -61,6 +63,9 @@ def _of_errors(errors: ErrorCounts | None) -> tuple[Soundness, str] | None:
 
 def _of_proof(proof: ProofRecord, scrub: ScrubRecord | None, now: datetime) -> tuple[Soundness, str] | None:
     """Damage that a later scrub did not find any more (the file was written anew) counts no longer."""
+    if proof.kind is ProofKind.DIFFERING:
+        what = f"{number(proof.damaged, 'file')} with another content than before or than in the master"
+        return (Soundness.DAMAGED, f"verified {age(proof.at, now)}: {what}") if proof.damaged else None
     healed = scrub is not None and scrub.finished and scrub.ended > proof.at
     if not proof.damaged or healed:
         return None

@@ -147,10 +147,15 @@ class ScrubRecord:
 
 
 class ProofKind(StrEnum):
-    """How something was proven: the copy compared with its master, or versions read out of snapshots."""
+    """How something was proven: the copy compared with its master, or versions read out of snapshots.
+
+    `DIFFERING` says how many files had another content than they should, with right checksums: no scrub finds these.
+    A verification of everything says so where there are none, too.
+    """
 
     COMPARED = "compared"
     DRILLED = "drilled"
+    DIFFERING = "differing"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,7 @@ def test_what_the_drive_does_not_give_is_damage_in_the_copy_and_in_the_drill(rig
     assert [each.path for each in compared(rig).damaged] == [b"c"]
     found = drilled(rig, sample=None)
     assert {trouble.path.rpartition(b"/")[2] for _state, trouble in found.damaged} == {b"c"}
+    assert found.differing == 0
     assert drilled(rig, sample=40).damaged
 
 
@@ -161,7 +162,9 @@ def test_a_bit_that_flipped_in_an_old_snapshot_is_found_the_next_time_it_is_read
     altered(snapshot / "b")
     run("btrfs", "property", "set", snapshot, "ro", "true")
     for sample in (None, 40):
-        ((state, found),) = drilled(rig, sample=sample).damaged
+        done = drilled(rig, sample=sample)
+        ((state, found),) = done.damaged
+        assert done.differing == 1
         assert (state.name, found.path) == (OLD, f"{OLD}/b".encode())
         assert found.why.startswith("its content is not what was read here on 2026-05-02")
 

@@ -51,3 +51,13 @@ def test_the_worst_of_them_is_the_state_and_all_of_them_are_said() -> None:
 
 def test_damage_that_a_later_scrub_did_not_find_any_more_counts_no_longer() -> None:
     assert health(scrub(days=1), None, (proof(days=2, damaged=1),), now=NOW).state is Soundness.GOOD
+
+
+def test_another_content_is_found_by_no_scrub_and_counts_until_all_was_verified_again() -> None:
+    def differing(days: int, count: int) -> ProofRecord:
+        return ProofRecord("u", NOW - days * DAYS, ProofKind.DIFFERING, 0, 0, 0, count)
+
+    found = health(scrub(days=1), None, (proof(days=1), differing(2, 1)), now=NOW)
+    words = "verified 2 days ago: 1 file with another content than before or than in the master"
+    assert (found.state, found.words[-1]) == (Soundness.DAMAGED, words)
+    assert health(scrub(days=1), None, (differing(1, 0), differing(2, 1)), now=NOW).state is Soundness.GOOD
