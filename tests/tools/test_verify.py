@@ -6,17 +6,28 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from flashback.config.values import Master
+from flashback.core.errors import DriveState
+from flashback.core.events import Event, Finished
 from flashback.drive.proofs import TWO
 from flashback.drive.states import states_of
 from flashback.health.drill import Drill, drill
+from flashback.proof import prove
 from flashback.proof.verify import Compared, compare_content
+from flashback.rotation.ledger import Ledger
+from flashback.rotation.proven import share
+from flashback.rotation.soundness import Soundness, health
 from tests.conftest import run
 from tests.tools.test_restore import OLD, Rig, rot
+from tests.unit.drives import RED, UUID, a_context
 
 ALICE = 1234
 
@@ -226,3 +237,54 @@ def test_what_was_changed_and_has_another_time_is_another_version(rig: Rig) -> N
         (side / "b").write_bytes(b"y" * 100_000)
         os.utime(side / "b", ns=(1, 1))
     assert compared(rig).differing == drilled(rig, sample=None).damaged == []
+
+
+# --- the command
+
+
+class Lying:
+    """A drive that lies open, in the place of `drive.reading.Reading`."""
+
+    state, safe_to_remove = DriveState.CLOSED, True
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+
+    @contextmanager
+    def held(self, *, purpose: str) -> Iterator[SimpleNamespace]:
+        assert purpose == "verify"
+        root = os.open(self.rig.drive, os.O_RDONLY)
+        try:
+            yield SimpleNamespace(root=root, known=RED, watch=lambda: None)
+        finally:
+            os.close(root)
+
+
+def test_verify_remembers_what_it_read_and_says_so_until_all_is_right_again(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Event] = []
+    context = replace(a_context(tmp_path), tell=told.append)
+    monkeypatch.setattr(prove, "Reading", lambda _context, _candidate: Lying(rig))
+
+    def verify(ledger: Ledger) -> tuple[int, list[str], Soundness]:
+        code = prove.verify_drive(
+            context, ledger, SimpleNamespace(known=RED), [Master("documents", rig.master)], sample=None
+        )
+        (last,) = [each for each in told if isinstance(each, Finished)][-1:]
+        proofs = ledger.proofs(UUID, since=context.clock() - timedelta(days=90))
+        return code, [row["why"] for row in last.facts["unread"]], health(None, None, proofs, now=context.clock()).state
+
+    snapshot = snapshot_of(rig)
+    with Ledger.open(tmp_path / "state/ledger.sqlite") as ledger:
+        ledger.enrol(RED)
+        assert verify(ledger) == (0, [], Soundness.UNKNOWN)
+        assert share(ledger.proofs(UUID, since=context.clock() - timedelta(days=90))) == 1.0
+        run("btrfs", "property", "set", snapshot, "ro", "false")
+        right = (snapshot / "b").read_bytes()
+        altered(snapshot / "b")
+        code, (why,), state = verify(ledger)
+        assert (code, state) == (14, Soundness.DAMAGED)
+        assert why.startswith("its content is not what was read")
+        keeping_time(snapshot / "b", right)
+        assert verify(ledger)[::2] == (0, Soundness.UNKNOWN)
