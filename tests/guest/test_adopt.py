@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,28 @@ def test_a_person_says_yes_and_types_the_passphrase(machine: Machine, device: Pa
         terminal.wait()
     assert [each.name for each in rows(machine.state)["drives"]] == ["ruby"]
     assert machine.run("ruby")["safe_to_remove"] is True
+
+
+def test_after_a_fire_a_drive_and_its_passphrase_bring_everything_back_and_the_backups_go_on(
+    machine: Machine, device: Path
+) -> None:
+    with machine.at_terminal("drive", "adopt", str(device)) as terminal:
+        terminal.expect("make it known here")
+        terminal.send("y")
+        terminal.expect("passphrase")
+        terminal.sendline(PASSPHRASE.decode())
+        terminal.expect("Make this the configuration of this machine")
+        terminal.send("y")
+        terminal.expect("red is closed; safe to remove")
+        terminal.wait()
+    found = re.search(r"path: \"?([^\"\n]+)", machine.config.read_text())
+    assert found is not None
+    master = Path(found[1])
+    shutil.rmtree(master)
+    secret = ("--passphrase-file", str(machine.secret))
+    done = machine.flashback("restore", "--all", *secret)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (master / "file").read_text() == "second"
+    assert machine.run("red")["result"] == "nothing-to-do"
+    assert "red (home: drawer)" in machine.flashback("find", "file").stdout
+    assert is_held() == []
