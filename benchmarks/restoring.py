@@ -40,6 +40,7 @@ from flashback.recover.service import RestoreRequest, restore_from
 from flashback.recover.source import Held
 from flashback.recover.wanted import Wanted
 from flashback.rotation.contents import Contents
+from flashback.tools.mount import private_namespace
 from tests.conftest import mounted_btrfs, run
 
 ALICE = 1000
@@ -73,6 +74,7 @@ def main() -> int:
     options.add_argument("--files", type=int, default=100_000)
     options.add_argument("--folder", default="/var/tmp")
     asked = options.parse_args()
+    private_namespace()
     place = Path(tempfile.mkdtemp(prefix="flashback-restoring-", dir=asked.folder))
     place.chmod(0o755)
     size = f"{max(1000, asked.files // 20)}M"
