@@ -122,11 +122,19 @@ def parse_stamp(name: str) -> datetime | None:
     return moment if stamp(moment) == name else None
 
 
+_RFC3339: Final = re.compile(r"[1-9]\d{3}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\dZ", re.ASCII)
+
+
 def rfc3339(moment: datetime) -> str:
     """UTC with seconds: `2026-01-02T03:04:05Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_rfc3339(text: str) -> datetime:
-    """The moment that `rfc3339` wrote. Raises `ValueError`."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    """The moment that `rfc3339` wrote, and nothing else. Raises `ValueError`.
+
+    A drive's journal has thousands, and is read at each run; `strptime` would take ten times as long.
+    """
+    if _RFC3339.fullmatch(text) is None:
+        raise ValueError(f"not a moment as Flashback writes it: {text!r}")
+    return datetime.fromisoformat(text)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from flashback.core.text import parse_rfc3339, parse_stamp, rfc3339, stamp
+from flashback.core.text import parse_rfc3339, parse_stamp, stamp
 
 VERSION: Final = 1
 LONGEST_LINE: Final = 64 * 1024
@@ -94,11 +94,15 @@ def _decoded(text: bytes) -> Line | None:
     if not text.strip() or len(text) > LONGEST_LINE:
         return None
     try:
-        line = msgspec.json.decode(text, type=Line)
-        is_ours = line.v == VERSION and line.sequence >= 0 and rfc3339(line.moment) == line.at
+        line = _line(text)
+        parse_rfc3339(line.at)
+        is_ours = line.v == VERSION and line.sequence >= 0
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return line if is_ours else None
+
+
+_line: Final = msgspec.json.Decoder(Line).decode
 
 
 def incumbent(lines: Iterable[Line], master: str) -> Incumbent:

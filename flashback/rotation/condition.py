@@ -58,6 +58,7 @@ class Health(Tables):
         }
         with self._writing():
             self._put("errors", row, "REPLACE")
+            self._forget_old("errors", errors.drive_uuid)
 
     def errors(self, drive_uuid: str, *, limit: int = 20) -> tuple[ErrorCounts, ...]:
         """The error counters as they were recorded, newest first."""
@@ -71,6 +72,7 @@ class Health(Tables):
         """Remember how full the drive is."""
         with self._writing():
             self._put("spaces", asdict(space) | {"at": rows.written(space.at)}, "REPLACE")
+            self._forget_old("spaces", space.drive_uuid)
 
     def spaces(self) -> dict[str, SpaceRecord]:
         """How full each drive was when it was last seen."""

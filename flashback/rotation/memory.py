@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 from flashback.config.values import OnPlug
 from flashback.core.errors import DriveError, UsageError
@@ -23,6 +23,9 @@ from flashback.rotation.values import (
     valid_name,
     valid_place,
 )
+
+REMEMBERED: Final = 400
+"""So many notes on a drive's error counters, its room and its being plugged in are kept: a year of daily runs."""
 
 
 class Changes(TypedDict, total=False):
@@ -57,6 +60,14 @@ class Tables(ABC):
     @abstractmethod
     def _put(self, table: str, row: Row, verb: str = "INSERT") -> None:
         """Add a row within `_writing`."""
+
+    def _forget_old(self, table: str, drive_uuid: str) -> None:
+        """Within `_writing`: of what is noted at every run and only looked at for how it is now, the newest stay."""
+        self._execute(
+            f"DELETE FROM {table} WHERE drive_uuid = ?1 AND at < (SELECT at FROM {table} WHERE drive_uuid = ?1"  # noqa: S608
+            f" ORDER BY at DESC LIMIT 1 OFFSET {REMEMBERED - 1})",
+            drive_uuid,
+        )
 
     @abstractmethod
     def _writing(self) -> AbstractContextManager[None]:
@@ -206,10 +217,16 @@ class Runs(Tables):
         taken from the drive. Any number of times, in any order of drives, with the same outcome.
         """
         with self._writing():
-            for run in rows.journal_runs(drive_uuid, lines):
+            settled = self._settled(drive_uuid)
+            for run in rows.journal_runs(drive_uuid, [line for line in lines if line["run"] not in settled]):
                 self._learn_run(run)
             for scrub in rows.journal_scrubs(drive_uuid, lines):
                 self._put("scrubs", rows.of_scrub(scrub), "INSERT OR IGNORE")
+
+    def _settled(self, drive_uuid: str) -> frozenset[str]:
+        """The runs of which there is nothing to learn: they were seen to end."""
+        sql = "SELECT run_id FROM runs WHERE drive_uuid = ? AND exit_code IS NOT NULL"
+        return frozenset(row["run_id"] for row in self._rows(sql, drive_uuid))
 
     def _learn_run(self, run: RunRecord) -> None:
         key = (run.drive_uuid, run.run_id)

@@ -53,6 +53,7 @@ class Plugs(Tables):
                 },
                 "REPLACE",
             )
+            self._forget_old("plugs", plug.drive_uuid)
 
     def last_plug(self, drive_uuid: str) -> PlugRecord | None:
         """The newest of a drive."""

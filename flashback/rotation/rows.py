@@ -30,7 +30,7 @@ _LARGEST: Final = 2**63 - 1
 _COUNTS: Final = tuple(each.name for each in fields(MasterCounts) if each.name.startswith(("files_", "bytes_")))
 _LONGEST: Final = 10.0**9
 """Seconds."""
-_ENDINGS: Final[dict[object, frozenset[str]]] = {
+_ENDINGS: Final[dict[int, frozenset[str]]] = {
     0: frozenset({"complete", "nothing-to-do"}),
     11: frozenset({"incomplete"}),
     14: frozenset({"complete", "nothing-to-do", "incomplete"}),
@@ -192,13 +192,13 @@ def _journal_run(
 def _ended(run: RunRecord, line: Mapping[str, Any]) -> RunRecord:
     """The run with the last word that its drive has on it, as far as that can be."""
     facts = _facts(line)
-    ways, code, seconds = _ENDINGS.get(facts.get("exit_code")), facts.get("exit_code"), facts.get("seconds")
-    if ways is None or facts.get("result") not in ways:
+    code, result, seconds = facts.get("exit_code"), facts.get("result"), facts.get("seconds")
+    if type(code) is not int or not isinstance(result, str) or result not in _ENDINGS.get(code, ()):
         return run
     return replace(
         run,
         ended=read(line["at"]),
-        result=RunResult(facts["result"]),
+        result=RunResult(result),
         exit_code=code,
         bytes_copied=_count(facts.get("bytes_copied")),
         bytes_written=_count(facts.get("bytes_written")),

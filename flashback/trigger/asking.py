@@ -131,9 +131,10 @@ class Everywhere:
         deadline = time.monotonic() + self.seconds
         while self.links.able:
             for answer in self._answers(words):
-                if answer.get("answer") in _CONSENTS:
+                given = answer.get("answer")
+                if isinstance(given, str) and given in _CONSENTS:
                     self.links.say(do="withdraw", id=words["id"])
-                    return Consent(answer["answer"])
+                    return Consent(given)
             expired = bool(self.links.able) and all(link in self._unseen for link in self.links.able)
             if expired or time.monotonic() > deadline:
                 self.links.say(do="withdraw", id=words["id"])

@@ -150,6 +150,19 @@ def test_rfc3339_is_read_back(moment):
     assert text.parse_rfc3339(text.rfc3339(moment)) == moment.replace(microsecond=0)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02T03:04:05+00:00", "2026-01-02 03:04:05Z"),
+        *("20260102T030405Z", "2026-01-02T24:00:00Z", "2026-01-02T03:04:05.5Z", "0001-01-01T00:00:00Z"),
+        *("2026-02-30T00:00:00Z", "\u0662026-01-02T03:04:05Z", "2026-01-02T03:04:05Z\n"),
+    ],
+)
+def test_a_moment_that_we_never_wrote_is_none(said):
+    with pytest.raises(ValueError):
+        text.parse_rfc3339(said)
+
+
 FOREIGN = [
     "",
     "current",

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,8 +15,9 @@ import pytest
 from flashback.config.values import OnPlug
 from flashback.core.errors import DriveError, Exit, Locked, UsageError
 from flashback.rotation import ledger as ledger_room
-from flashback.rotation import schema
+from flashback.rotation import memory, schema
 from flashback.rotation.ledger import Ledger, LedgerBroken, LedgerTooNew, LedgerUnwritable
+from flashback.rotation.plugs import PlugOutcome, PlugRecord
 from flashback.rotation.trouble import meaning
 from flashback.rotation.values import (
     ErrorCounts,
@@ -462,6 +464,23 @@ class TestHealthAndSnapshots:
         for number in range(3):
             ledger.record_space(SpaceRecord(RED.uuid, NOW + number * DAY, 100, 50 - number))
         assert ledger.spaces() == {RED.uuid: SpaceRecord(RED.uuid, NOW + 2 * DAY, 100, 48)}
+
+    def test_what_is_noted_at_every_run_does_not_grow_for_ever(self, ledger, file, monkeypatch):
+        monkeypatch.setattr(memory, "REMEMBERED", 7)
+        for number in range(10):
+            for drive in (RED.uuid, BLUE.uuid):
+                ledger.record_errors(ErrorCounts(drive, NOW + number * DAY, {"write_io_errs": number}))
+                ledger.record_space(SpaceRecord(drive, NOW + number * DAY, 100, number))
+                ledger.record_plug(PlugRecord(drive, NOW + number * DAY, str(number), PlugOutcome.LATER))
+        with closing(sqlite3.connect(file)) as db:
+            for table in ("errors", "spaces", "plugs"):
+                assert db.execute(f"SELECT count(*), count(DISTINCT drive_uuid) FROM {table}").fetchone() == (
+                    14,
+                    2,
+                )
+        assert ledger.errors(RED.uuid, limit=1)[0].counts == {"write_io_errs": 9}
+        assert ledger.spaces()[BLUE.uuid].free == 9
+        assert ledger.last_plug(RED.uuid).insertion == str(9)
 
     def test_snapshots_are_exactly_those_of_the_last_look(self, ledger):
         one, two, three = (SnapshotRecord(RED.uuid, "m", f"n{n}", NOW + n * DAY) for n in range(3))

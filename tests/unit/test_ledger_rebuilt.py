@@ -225,6 +225,18 @@ def test_facts_that_cannot_be_are_left_out(ledger, facts):
     assert ledger.runs()[0].masters == (MasterCounts("documents", NOW),)
 
 
+@pytest.mark.parametrize("odd", [[], {}, [0], 0.0, False, "0", 2**70, None])
+@pytest.mark.parametrize("key", ["exit_code", "result", "seconds", "bytes_copied", "remarks"])
+def test_a_last_word_that_cannot_be_is_no_last_word(ledger, key, odd):
+    facts = {"exit_code": 0, "result": "complete", "seconds": 1.5, "bytes_copied": 1, "remarks": 1}
+    ended = Line(sequence=1, run="r", at=rfc3339(NOW), mark=Mark.ENDED, facts=facts | {key: odd})
+    ledger.merge("u", plain([begun("r", 1), complete("r", 1), ended]))
+    run = ledger.runs()[0]
+    assert type(run.exit_code) in {int, type(None)}
+    assert run.result is RunResult.COMPLETE
+    assert isinstance(run.seconds, float)
+
+
 @pytest.mark.parametrize("text", ["a\nb", "\ud800", "\x00", "\u202e"])
 def test_texts_that_could_do_harm_are_left_out(ledger, text):
     for key in ("run", "machine", "master"):

@@ -450,6 +450,15 @@ def test_a_session_that_talks_nonsense_costs_the_unit_nothing_but_its_answer(wor
     hostile.listener.close()
 
 
+@pytest.mark.parametrize("nonsense", [*NONSENSE, *(b'{"id": 1, "answer": %s}\n' % odd for odd in (b"[]", b"{}", b"7"))])
+def test_a_session_that_answers_with_nonsense_has_not_answered(world, tmp_path, nonsense) -> None:
+    hostile = Hostile(tmp_path, nonsense)
+    world.asker.seconds = 0.3
+    assert world.asker.consent("Last backup: never.") in {Consent.NOBODY, Consent.NOW}
+    world.links.hang_up()
+    hostile.listener.close()
+
+
 def test_a_session_that_takes_nobody_in_keeps_nobody_waiting(world, tmp_path) -> None:
     (tmp_path / str(ME)).mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, contextlib.ExitStack() as crowd:
