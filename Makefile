@@ -4,8 +4,9 @@
 PYTHON ?= $(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$each" && break; done || true)
 BIN := .venv/bin
+SECONDS ?= 60
 
-.PHONY: help test try lint unit contract tools guest machine faults bench clean needs machine-needs
+.PHONY: help test try lint unit contract tools guest machine faults fuzz bench clean needs machine-needs
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -38,6 +39,10 @@ guest:  ## the tests with dm-crypt and sticks, in a kernel of their own (root)
 
 faults: needs  ## every fault at every point, for hours; writes docs/explanation/fault-matrix.md (root)
 	@$(BIN)/python tests/fault_matrix.py $(COMMANDS)
+
+fuzz: .venv/ready  ## look for bytes that break a parser, a minute for each (TARGETS, SECONDS)
+	@$(BIN)/pip install -qq --disable-pip-version-check --group fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(TARGETS)
 
 bench: .venv/ready  ## how long the start takes
 	@$(BIN)/python benchmarks/start_up.py

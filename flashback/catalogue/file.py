@@ -10,16 +10,17 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Final, NamedTuple
+from typing import IO, Annotated, Final, NamedTuple
 
 import msgspec
 
-from flashback.catalogue.frames import CatalogueBroken, proven, write_proven
+from flashback.catalogue.frames import BAD_CONTENT, CatalogueBroken, proven, write_proven
 from flashback.catalogue.seen import Kind, Seen, order
 from flashback.core.text import parse_stamp
 
 VERSION: Final = 1
 BATCH: Final = 1000
+"""Entries of a batch, at most: more are refused before they take up memory."""
 LARGEST_BATCH: Final = 32 * 1024 * 1024
 """Bytes of a batch once it is unpacked; what is written never comes near."""
 LONGEST_PATH: Final = 16 * 1024
@@ -142,7 +143,7 @@ def _header(frame: bytes) -> Header:
         raise CatalogueBroken("it has no header")
     try:
         header = msgspec.msgpack.decode(frame[1:], type=Header)
-    except msgspec.MsgspecError as problem:
+    except BAD_CONTENT as problem:
         raise CatalogueBroken(str(problem)) from problem
     known = header.v == VERSION and is_name(header.name) and (not header.base or is_name(f"{header.base}.delta"))
     if not known or header.base >= header.stem or len(header.path) > LONGEST_TARGET or len(header.run) > 100:
@@ -151,7 +152,7 @@ def _header(frame: bytes) -> Header:
 
 
 def _entries(frames: Iterator[bytes]) -> Iterator[Seen]:
-    decode = msgspec.msgpack.Decoder(list[_Row]).decode
+    decode = msgspec.msgpack.Decoder(Annotated[list[_Row], msgspec.Meta(max_length=BATCH)]).decode
     before, key_before, count = b"", b"", 0
     for frame in frames:
         if frame[:1] == b"Z":
@@ -159,7 +160,7 @@ def _entries(frames: Iterator[bytes]) -> Iterator[Seen]:
             return
         try:
             rows = decode(_unpacked(frame))
-        except msgspec.MsgspecError as problem:
+        except BAD_CONTENT as problem:
             raise CatalogueBroken(str(problem)) from problem
         for shared, rest, kind, mode, uid, gid, size, mtime_ns, target in rows:
             if not 0 <= shared <= len(before):
@@ -192,7 +193,7 @@ def _unpacked(frame: bytes) -> bytes:
 def _check_end(end: bytes, count: int, frames: Iterator[bytes]) -> None:
     try:
         said = msgspec.msgpack.decode(end, type=_End)
-    except msgspec.MsgspecError as problem:
+    except BAD_CONTENT as problem:
         raise CatalogueBroken(str(problem)) from problem
     if said.entries != count or next(frames, None) is not None:
         raise CatalogueBroken("it ends before its end")

@@ -27,10 +27,10 @@ def moment(text: str, now: datetime, *, end: bool = False) -> datetime:
     """
     if (named := parse_stamp(text)) is not None:
         return named
-    if match := _AGO.fullmatch(text):
-        return now - timedelta(days=int(match[1]) * _UNITS[match[2]])
     match = _DATE.fullmatch(text)
     try:
+        if ago := _AGO.fullmatch(text):
+            return now - timedelta(days=int(ago[1]) * _UNITS[ago[2]])
         if match is not None:
             parts = [int(part) for part in match.groups()[:6] if part is not None]
             step = {3: timedelta(days=1), 5: timedelta(minutes=1)}.get(len(parts), timedelta(seconds=1))

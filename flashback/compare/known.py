@@ -21,7 +21,7 @@ from typing import IO, Final
 
 import msgspec
 
-from flashback.catalogue.frames import CatalogueBroken, proven, read_frame, write_frame, write_proven
+from flashback.catalogue.frames import BAD_CONTENT, CatalogueBroken, proven, read_frame, write_frame, write_proven
 from flashback.compare.comparison import What
 from flashback.walk.listing import Entry, Kind
 
@@ -70,7 +70,7 @@ class Catalogue:
         for frame in self._frames:
             try:
                 batch = decode(frame)
-            except msgspec.MsgspecError as problem:
+            except BAD_CONTENT as problem:
                 raise CatalogueBroken(str(problem)) from problem
             seen += len(batch)
             yield from batch
@@ -95,7 +95,7 @@ def believed(file: Path, state: State) -> Iterator[Catalogue | None]:
 def _stamp(frames: Iterator[bytes]) -> Stamp | None:
     try:
         return msgspec.msgpack.decode(next(frames, b""), type=Stamp)
-    except (msgspec.MsgspecError, CatalogueBroken):
+    except (*BAD_CONTENT, CatalogueBroken):
         return None
 
 

@@ -7,12 +7,13 @@ but that they are there.
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,6 +21,9 @@ from flashback.core.text import parse_rfc3339, parse_stamp, stamp
 
 VERSION: Final = 1
 LONGEST_LINE: Final = 64 * 1024
+Fact = str | int | float | bool | None | Annotated[list[str], msgspec.Meta(max_length=32)]
+Facts = Annotated[Mapping[str, Fact], msgspec.Meta(max_length=32)]
+"""What a line says besides: flat, and not much more than Flashback ever writes, so that no drive fills the memory."""
 HIGHEST_SEQUENCE: Final = 2**48
 """A higher one is nobody's count of runs (see `flashback.rotation.rows`); what comes after it must fit, too."""
 
@@ -56,7 +60,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     snapshot: str = ""
     generation: int = 0
     unread: int = 0
-    facts: dict[str, Any] = {}
+    facts: Facts = {}
 
     @property
     def moment(self) -> datetime:
@@ -87,7 +91,7 @@ def as_dict(line: Line) -> dict[str, Any]:
 
 def decode(content: bytes) -> tuple[Line, ...]:
     """The lines that can be read, in their order. Never raises: the content is a drive's."""
-    return tuple(line for text in content.split(b"\n") if (line := _decoded(text)) is not None)
+    return tuple(line for text in io.BytesIO(content) if (line := _decoded(text)) is not None)
 
 
 def _decoded(text: bytes) -> Line | None:

@@ -32,7 +32,10 @@ BALLAST_MOST: Final = 16 * 1024 * 1024
 FORMAT_VERSION: Final = 1
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LARGEST_TEXT: Final = 16 * 1024 * 1024
+LONGEST_JOURNAL: Final = 8 * 1024 * 1024
+"""Bytes; the last ones are read. Some ten thousand runs."""
+LARGEST_TEXT: Final = 1024 * 1024
+"""Bytes of a text that is read as a whole: no exclusion file may be longer."""
 
 
 @contextmanager
@@ -72,7 +75,7 @@ def made_directory(parent: int, name: str, mode: int = 0o700) -> Iterator[int]:
         yield descriptor
 
 
-def read_text(parent: int, name: str, *, most: int = _LARGEST_TEXT) -> bytes | None:
+def read_text(parent: int, name: str, *, most: int = LARGEST_TEXT) -> bytes | None:
     """The content of the regular file `name`, or `None` when there is none.
 
     Raises `DriveError` for anything else, and for a file of more than `most` bytes.
@@ -85,7 +88,7 @@ def read_lines(parent: int, name: str) -> bytes:
 
     Nothing when there is no such file. Raises `DriveError` as `read_text` does.
     """
-    return _read(parent, name, most=_LARGEST_TEXT, whole=False) or b""
+    return _read(parent, name, most=LONGEST_JOURNAL, whole=False) or b""
 
 
 def _read(parent: int, name: str, *, most: int, whole: bool) -> bytes | None:

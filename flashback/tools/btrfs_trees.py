@@ -41,6 +41,8 @@ _FS_TREE, _FIRST_FREE, _LAST_FREE = 5, 256, 2**64 - 256
 _SEVERAL_DEVICES: Final = 0x3D8
 """Profiles that spread a block over several devices, or more than two copies: RAID 0, 1, 10, 5, 6, 1C3, 1C4."""
 _HIGHEST: Final = 8
+_END: Final = 2**62
+"""No device is so long; the kernel's own offsets end at 2**63."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class _Chunks:
     spans: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
 
     def add(self, logical: int, item: bytes) -> None:
+        if len(item) < _CHUNK.size:
+            raise _unreadable("a chunk is cut off")
         length, _owner, _stripe, kind, _align, _width, _sector, stripes, _sub = _CHUNK.unpack_from(item)
         if kind & _SEVERAL_DEVICES or not 1 <= stripes <= 2 or len(item) < _CHUNK.size + stripes * _STRIPE.size:
             raise _unreadable("it spreads over several devices")
@@ -300,6 +304,8 @@ def _items(leaf: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 def _read(fd: int, place: int, length: int) -> bytes:
     """Past the cache of the device, which does not know what the file system wrote since."""
+    if place >= _END:
+        raise _unreadable("a tree points out of every device")
     with mmap.mmap(-1, length) as buffer:
         try:
             got = os.preadv(fd, [buffer], place)

@@ -14,7 +14,7 @@ KMSG: Final = Path("/dev/kmsg")
 _LONGEST: Final = 64 * 1024
 _DAMAGE: Final = re.compile(
     rb"BTRFS \w+ \(device (?P<device>[^ )]+)[^)]*\): (?:scrub: )?checksum error at logical .*?"
-    rb"\broot (?P<root>\d+),? inode (?P<inode>\d+),? .*?\(path: (?P<path>.*?)\)?$",
+    rb"\broot (?P<root>\d{1,20}),? inode (?P<inode>\d{1,20}),? .*?\(path: (?P<path>.*?)\)?$",
     re.DOTALL,
 )
 

@@ -151,7 +151,7 @@ def identity(file: Path) -> tuple[int, int, int]:
 
 def recall(file: Path) -> Remembered | None:
     """What `file` remembers; `None` where it cannot be read or makes no sense."""
-    with suppress(OSError, msgspec.MsgspecError):
+    with suppress(OSError, ValueError, RecursionError, msgspec.MsgspecError):
         return msgspec.msgpack.decode(file.read_bytes(), type=Remembered)
     return None
 

@@ -43,6 +43,17 @@ def test_many_batches_are_read_again() -> None:
     assert read(written(entries)) == entries
 
 
+def test_a_batch_of_more_entries_than_are_ever_written_is_refused() -> None:
+    """A hundred bytes that unpack to millions of entries would take up the memory."""
+    rows = [(0, b"%06d" % number, int(Kind.FILE), 0, 0, 0, 0, 0, b"") for number in range(BATCH + 1)]
+    out = io.BytesIO()
+    batch = b"E" + zlib.compress(msgspec.msgpack.encode(rows))
+    end = b"Z" + msgspec.msgpack.encode({"entries": len(rows)})
+    write_proven(out, [b"H" + msgspec.msgpack.encode(HEADER), batch, end])
+    with pytest.raises(CatalogueBroken, match="length"):
+        read(out.getvalue())
+
+
 @given(st.data())
 def test_a_file_with_one_bit_turned_or_cut_anywhere_is_not_believed(data) -> None:
     content = written([FILE, FILE._replace(path=b"b")])

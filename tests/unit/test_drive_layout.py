@@ -120,14 +120,14 @@ def test_a_planted_fifo_is_not_appended_to(drive, root) -> None:
 
 def test_a_file_of_impossible_size_is_not_read(drive, root) -> None:
     with (drive / layout.MARKER).open("wb") as file:
-        file.truncate(layout._LARGEST_TEXT + 1)
+        file.truncate(layout.LARGEST_TEXT + 1)
     with pytest.raises(DriveError, match="size"):
         layout.read_text(root, layout.MARKER)
 
 
 def test_of_a_journal_that_has_become_very_long_the_last_whole_lines_are_read(drive, root) -> None:
     with (drive / layout.JOURNAL).open("wb") as file:
-        file.truncate(layout._LARGEST_TEXT)
+        file.truncate(layout.LONGEST_JOURNAL)
         file.seek(0, 2)
         file.write(b" of this line the beginning is not read\nlast but one\nlast\n")
     assert layout.read_lines(root, layout.JOURNAL) == b"last but one\nlast\n"
