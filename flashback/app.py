@@ -172,15 +172,28 @@ def read_passphrase(source: str) -> Secret:
 
 
 def _guarded(file: Path) -> bytes:
+    """What is in the file. Looked at before it is opened, too: a pipe of somebody else's would be waited for."""
     try:
+        _refuse_others(file, os.stat(file))
         with file.open("rb") as opened:
-            status = os.fstat(opened.fileno())
-            if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
-                raise UsageError(f"others can read {file}", hint=f"chmod 600 {file}")
+            _refuse_others(file, os.fstat(opened.fileno()))
             return opened.read(LONGEST + 1)
     except OSError as problem:
         what = f"the passphrase file {file} cannot be read: {problem.strerror}"
         raise UsageError(what, hint=_FROM_FILE) from problem
+
+
+def _refuse_others(file: Path, status: os.stat_result) -> None:
+    """Nobody but us (and root, and who came by way of sudo) may have made a file or a pipe, or read the file.
+
+    Whoever could choose the passphrase of a drive that is being made could open it.
+    """
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        return
+    if status.st_uid not in {0, os.geteuid(), caller()}:
+        raise UsageError(f"{file} belongs to another user (uid {status.st_uid})", hint=f"chown root {file}")
+    if stat.S_ISREG(status.st_mode) and status.st_mode & 0o077:
+        raise UsageError(f"others can read {file}", hint=f"chmod 600 {file}")
 
 
 class App:

@@ -11,6 +11,7 @@ from typing import Final
 
 from flashback.core.errors import ConfigError
 from flashback.core.text import shown
+from flashback.core.way import walked
 
 _OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -24,6 +25,7 @@ def read_file(file: Path, *, limit: int, trusted_by: int | None) -> bytes:
     """
     real = Path(os.path.realpath(file))
     if trusted_by is not None:
+        _links_are_safe(file, trusted_by)
         for directory in reversed(real.parents):
             _directory_is_safe(directory, real, trusted_by)
     try:
@@ -50,6 +52,21 @@ def _pieces(descriptor: int, count: int) -> Iterator[bytes]:
     while count > 0 and (piece := os.read(descriptor, count)):
         yield piece
         count -= len(piece)
+
+
+def _links_are_safe(file: Path, uid: int) -> None:
+    """Whoever made a link on the way could choose which of our files is read."""
+    try:
+        here, links = walked(file)
+    except OSError as error:
+        raise ConfigError(f"{shown(str(file))} cannot be read: {error.strerror}") from error
+    os.close(here)
+    for name, maker in links:
+        if maker not in {0, uid}:
+            raise ConfigError(
+                f"{shown(str(file))} leads through the link {shown(name)}, which another user made (uid {maker})",
+                hint="Root follows only what nobody else can change. Name the file that the link leads to",
+            )
 
 
 def _file_is_safe(status: os.stat_result, real: Path, uid: int) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from flashback.config.values import OnPlug
-from flashback.core.text import rfc3339
+from flashback.core.text import parse_rfc3339, rfc3339
 from flashback.rotation.values import (
     Backup,
     HoldRecord,
@@ -244,9 +244,10 @@ def _count(value: object) -> int:
 
 
 def _moment(value: object) -> datetime | None:
+    """A moment that a drive names: what goes into the ledger must come out of it again."""
     if not isinstance(value, str):
         return None
     try:
-        return read(value)
-    except (ValueError, OverflowError):
+        return parse_rfc3339(value)
+    except ValueError:
         return None

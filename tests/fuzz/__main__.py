@@ -72,7 +72,7 @@ def _fuzz(name: str, seconds: int) -> None:
             "-max_len=65536",
             "-print_final_stats=1",
             "-verbosity=0",
-            f"-dict={dictionary}",
+            *([f"-dict={dictionary}"] if target.words else []),
             f"-artifact_prefix={found}/",
         ],
         target.run,

@@ -162,6 +162,22 @@ def test_a_file_that_others_can_reach_is_refused_with_the_command(tmp_path, mode
     assert caught.value.hint == f"chmod 600 {tmp_path / 'secret'}"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_passphrase_of_somebody_else_is_refused_without_waiting_for_it(tmp_path, monkeypatch, kind) -> None:
+    """Whoever chooses the passphrase of a new drive can open it; and nobody ever writes into this pipe."""
+    file = secret_file(tmp_path, b"x")
+    if kind == "pipe":
+        os.unlink(file)
+        os.mkfifo(file, 0o600)
+    os.chown(file, 12345, 12345)
+    with pytest.raises(UsageError, match=r"belongs to another user \(uid 12345\)"):
+        read_passphrase(file)
+    monkeypatch.setenv("SUDO_UID", "12345")
+    if kind == "file":
+        assert read_passphrase(file)
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400])
 def test_a_file_of_its_owner_alone_is_taken(tmp_path, mode) -> None:
     assert read_passphrase(secret_file(tmp_path, b"x", mode))

@@ -421,6 +421,19 @@ def test_a_directory_of_somebody_else_is_not_taken_away_from_them(safe: Path) ->
     assert "chown" not in caught.value.hint
 
 
+@needs_chown
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_a_link_that_somebody_else_made_is_not_followed(safe: Path, tmp_path: Path, place: str) -> None:
+    """What it leads to is root's alone; but they could have it lead to another file of root's."""
+    link = tmp_path / "link"
+    link.symlink_to(safe if place == "file" else safe.parent)
+    wanted = link if place == "file" else link / safe.name
+    assert trusted(wanted)
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match=r"through the link link, which another user made \(uid 12345\)"):
+        trusted(wanted)
+
+
 def test_without_trust_nobody_asks_who_may_write(safe: Path) -> None:
     safe.chmod(0o666)
     assert stat.S_IMODE(safe.stat().st_mode) == 0o666
