@@ -14,7 +14,8 @@ import msgspec
 
 BAD_CONTENT: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 """What msgspec raises for bytes that are not what they should be; a text that is no UTF-8 is a bare ValueError."""
-LARGEST: Final = 64 * 1024 * 1024
+LARGEST: Final = 34 * 1024 * 1024
+"""Bytes: a batch of the largest size that cannot be compressed."""
 DIGEST: Final = 16
 """Bytes; against accidents, not against somebody who can write to root's state directory."""
 

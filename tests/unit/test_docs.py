@@ -5,6 +5,7 @@ The checks are tried on bad samples below.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -209,3 +210,27 @@ def test_each_line_of_what_happens_when_is_held_by_a_test_that_exists():
 @pytest.mark.parametrize("cell", ["`unit/test_docs.py::test_gone`", "`unit/gone.py::test_docs`", "", "as it should be"])
 def test_a_line_without_a_test_is_found(cell):
     assert rows_without_test(f"| a | b | {cell} |", TOP / "tests") == [f"| a | b | {cell} |"]
+
+
+def first_words(code: str) -> Iterator[str]:
+    """The programs that a file starts: the first word of each `Command(...)`, also where a name stands for its words."""
+    nodes = list(ast.walk(ast.parse(code)))
+    named: dict[str, list[ast.expr]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            named.setdefault(node.targets[0].id, []).append(node.value)
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Command" and node.args:
+            given = node.args[0]
+            for words in named.get(given.id, []) if isinstance(given, ast.Name) else [given]:
+                while isinstance(words, ast.Tuple | ast.Starred):
+                    words = words.elts[0] if isinstance(words, ast.Tuple) else words.value
+                if isinstance(words, ast.Constant) and isinstance(words.value, str):
+                    yield words.value
+
+
+def test_every_program_that_is_started_is_listed_in_the_threat_model() -> None:
+    chapter = (TOP / "SECURITY.md").read_text("utf-8").partition("## What runs as root")[2].partition("\n## ")[0]
+    started = {name for room in (TOP / "flashback").rglob("*.py") for name in first_words(room.read_text("utf-8"))}
+    assert started >= {"cryptsetup", "lsblk", "mount", "systemctl"}
+    assert {name for name in started if f"`{name}`" not in chapter} == set()

@@ -53,10 +53,10 @@ Progress = Callable[[int, int, bytes], None]
 
 
 _ESCAPED: Final = re.compile(rb"\\#([0-3][0-7]{2})")
-_PROGRESS: Final = re.compile(rb" *(\d+) +\d+% .*\(xfr#(\d+)")
-_STATISTIC: Final = re.compile(rb"(Literal data|Matched data|Number of regular files transferred): (\d+)")
+_PROGRESS: Final = re.compile(rb" *(\d{1,20}) +\d+% .*\(xfr#(\d{1,20})")
+_STATISTIC: Final = re.compile(rb"(Literal data|Matched data|Number of regular files transferred): (\d{1,20})")
 _SKIPPED: Final = re.compile(rb'skipping (?:non-regular file "(.*)"|directory (.*))')
-_SYSTEM_ERROR: Final = re.compile(rb"rsync: (?:\[(\w+)\] )?(.*) \((\d+)\)")
+_SYSTEM_ERROR: Final = re.compile(rb"rsync: (?:\[(\w+)\] )?(.*) \((\d{1,4})\)")
 _VERIFICATION: Final = re.compile(rb"ERROR: (.*) failed verification -- update (retained|discarded).*")
 _NO_WAY: Final = re.compile(rb"could not make way for [\w ]+: (.*)")
 _VANISHED: Final = re.compile(rb'(?:\w+ has vanished|symlink has no referent): "(.*)"')
