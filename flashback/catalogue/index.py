@@ -17,13 +17,15 @@ from typing import Any, Final, Self
 
 from flashback.catalogue.seen import Kind, Seen
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 APPLICATION: Final = 0x464C4249
 """`PRAGMA application_id`: FLBI."""
 ROOT: Final = 1
 PIECE: Final = 64 * 1024
 """Bytes of names in a piece; one that is full is never written again."""
 BUSY_TIMEOUT: Final = 60.0
+FEW: Final = 20_000
+"""So many names of what is in no state any more are no burden."""
 
 _TABLES: Final = (
     """CREATE TABLE trees (
@@ -39,6 +41,7 @@ _TABLES: Final = (
         node INTEGER NOT NULL, tree INTEGER NOT NULL, since INTEGER NOT NULL, until INTEGER, kind INTEGER NOT NULL,
         mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, size INTEGER NOT NULL,
         mtime_ns INTEGER NOT NULL, target BLOB, PRIMARY KEY (node, tree, since)) WITHOUT ROWID""",
+    "CREATE TABLE looked (names INTEGER NOT NULL)",
     "CREATE INDEX ended ON versions (tree, until) WHERE until IS NOT NULL",
 )
 
@@ -94,6 +97,7 @@ class Index:
                 self.db.execute(sql)
             self.db.execute("INSERT INTO nodes VALUES (?, 0, x'')", (ROOT,))
             self.db.execute("INSERT INTO names VALUES (?, x'0000')", (ROOT,))
+            self.db.execute("INSERT INTO looked VALUES (?)", (ROOT,))
             self.db.execute(f"PRAGMA application_id = {APPLICATION}")
             self.db.execute(f"PRAGMA user_version = {FORMAT}")
 
@@ -129,10 +133,23 @@ class Index:
         except sqlite3.DatabaseError as problem:
             raise IndexBroken(str(problem)) from problem
 
+    def is_worn(self) -> bool:
+        """Whether most names are of what is in no state any more: they are searched, and never go by themselves.
+
+        It is counted only when there are a quarter more names than the last time.
+        """
+        names, looked = self.rows("SELECT max(id), (SELECT names FROM looked) FROM nodes")[0]
+        if names < looked * 5 // 4 + FEW:
+            return False
+        used = self.rows("SELECT count(DISTINCT node) FROM versions")[0][0]
+        with self.writing():
+            self.db.execute("UPDATE looked SET names = ?", (names,))
+        return bool(names > 2 * used + FEW)
+
     # --- what changes
 
     def forget(self, tree: int) -> None:
-        """Within `writing`: a tree is no more. Its names stay until the index is made anew."""
+        """Within `writing`: a tree is no more. Its names stay until the index is made anew (see `is_worn`)."""
         self.db.execute("DELETE FROM versions WHERE tree = ?", (tree,))
         self.db.execute("DELETE FROM states WHERE tree = ?", (tree,))
         self.db.execute("DELETE FROM trees WHERE id = ?", (tree,))

@@ -84,11 +84,13 @@ class Shelves:
         with Index.open(file) as index:
             try:
                 self._bring_up_to_date(index)
+                of_use = not index.is_worn()
             except IndexBroken:
-                discard(file)
-            else:
+                of_use = False
+            if of_use:
                 yield index
                 return
+            discard(file)
         with Index.open(file) as index:
             self._bring_up_to_date(index)
             yield index

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flashback.catalogue import index as index_room
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.seen import Kind, Seen, compose, difference, listing, order
 from tests.unit.histories import DRIVES, flat, lived, roots, steps
@@ -43,10 +45,11 @@ def everything(lookup):
     }
 
 
-@given(steps())
+@given(steps(), st.sampled_from([0, index_room.FEW]))
 @settings(max_examples=60, deadline=None)
-def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done):
-    with tempfile.TemporaryDirectory() as folder:
+def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done, few):
+    """Also where the index is made anew as soon as it has the name of anything that is gone."""
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(index_room, "FEW", few):
         world = lived(Path(folder) / "catalogue", done)
         with world.shelves.index() as index:
             assert everything(Lookup(index)) == {
@@ -135,3 +138,19 @@ def test_what_changed_and_changed_back_within_pruned_states_is_one_answer(tmp_pa
             (held,) = lookup.versions(lookup.node(b"f"))
             assert [state.name for state in held.states] == [states[0], states[2]]
         (world.root / "index.sqlite").unlink()
+
+
+def test_the_names_of_what_is_long_gone_do_not_stay_in_the_index_for_ever(tmp_path, monkeypatch):
+    """A folder in which every file has a new name each time, as mail has."""
+    monkeypatch.setattr(index_room, "FEW", 10)
+    world, names = lived(tmp_path / "catalogue", []), []
+    states: list[str] = []
+    for number in range(60):
+        mail = {b"%03d-%d" % (number, each): Seen(b"", int(Kind.FILE), size=1) for each in range(5)}
+        states.append(world.run(DRIVES[0], "docs", mail))
+        if len(states) > 2:
+            world.prune(DRIVES[0], "docs", states.pop(0))
+        with world.shelves.index() as index:
+            names.append(index.rows("SELECT count(*) FROM nodes")[0][0])
+            assert Lookup(index).node(b"%03d-0" % number) is not None
+    assert max(names) < 60
