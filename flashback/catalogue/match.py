@@ -99,13 +99,21 @@ def _translated(pattern: str) -> tuple[str, list[str]]:
 
 
 def _set(inside: str) -> str:
-    """What stands in brackets. An empty one matches nothing, as in a shell; a slash is in none."""
+    """What stands in brackets. An empty one matches nothing, as in a shell, nor does a range from high to low; a slash
+    is in none.
+    """
     negated = inside[:1] in {"!", "^"}
-    members = inside[1:] if negated else inside
-    if not members:
-        return r"(?!)"
-    escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", members)
-    return f"(?!/)[{'^' if negated else ''}{escaped}]"
+    members, parts = inside[negated:], ""
+    while members:
+        low, high = members[0], members[2:3] if members[1:2] == "-" else ""
+        members = members[3 if high else 1 :]
+        if not high:
+            parts += re.escape(low)
+        elif low <= high:
+            parts += f"{re.escape(low)}-{re.escape(high)}"
+    if not parts:
+        return "[^/]" if negated and inside[1:] else "(?!)"
+    return f"(?!/)[{'^' if negated else ''}{parts}]"
 
 
 def _literal(pieces: list[str], *, ignore_case: bool) -> bytes:

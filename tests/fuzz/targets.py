@@ -24,6 +24,7 @@ from typing import Any
 from flashback.catalogue import file as catalogue_file
 from flashback.catalogue.frames import CatalogueBroken, write_proven
 from flashback.catalogue.index import _TABLES, Index
+from flashback.catalogue.match import matcher
 from flashback.catalogue.seen import Kind, Seen, compose, difference, listing
 from flashback.catalogue.shelf import Shelf
 from flashback.config import exclusions
@@ -32,7 +33,7 @@ from flashback.config.masters import MastersReader
 from flashback.config.nodes import parse
 from flashback.config.reader import _Reader
 from flashback.config.values import Rule
-from flashback.core.errors import ConfigError, DriveError
+from flashback.core.errors import ConfigError, DriveError, UsageError
 from flashback.core.spoken import json_object
 from flashback.core.text import folded, parse_stamp, shown
 from flashback.drive import configuration, header, journal, marker
@@ -539,7 +540,23 @@ def name_seeds() -> list[bytes]:
     return [b"plain", b"\x1b[31mred\x07", "\u202e\u2066x\ud800".encode("utf-16-le", "surrogatepass"), b"`a b` c\n d"]
 
 
+def try_pattern(data: bytes) -> None:
+    """What a person looks for with `find`."""
+    for ignore_case in (False, True):
+        with suppress(UsageError):
+            wanted = matcher(data.decode("utf-8", "surrogateescape"), ignore_case=ignore_case)
+            for name in ("a", "a-b", "x" * 60):
+                wanted.name(name)
+                if wanted.path is not None:
+                    wanted.path(f"/{name}/{name}")
+
+
+def pattern_seeds() -> list[bytes]:
+    return [b"*.txt", b"[!a-c]x", b"**/a/*", b"*[?\\-[ab]", b"a\\*b", b"/home/**/x?"]
+
+
 TARGETS: dict[str, Target] = {
+    "pattern": Target(try_pattern, pattern_seeds, (b"[z-a]", b"[", b"]", b"**", b"\\")),
     "marker": Target(try_marker, marker_seeds, (b'"', b"name: ", b"format: 1", b"\\ud800", b"masters: [")),
     "journal": Target(
         try_journal, journal_seeds, (b'"facts":{', b'"sequence":', b"[]", b"{}", b'"exit_code":', b"1e999")

@@ -139,6 +139,18 @@ def test_what_is_found_is_what_a_search_of_all_states_finds(done, parts, ignore_
         )
 
 
+@pytest.mark.parametrize(
+    ("pattern", "name", "fits"),
+    [
+        *(("[a-c]x", "bx", True), ("[c-a]x", "bx", False), ("[!c-a]x", "bx", True), ("[c-ab]x", "bx", True)),
+        *(("[a-]x", "-x", True), ("[-a]x", "-x", True), ("[]x]y", "]y", True), ("[!]x]y", "]y", False)),
+        *(("*[?\\-[ab]", "a", True), ("[\\-\\]", "\\", True), ("[a&&b]", "&", True), ("[[]", "[", True)),
+    ],
+)
+def test_what_stands_in_brackets_is_meant_as_in_a_shell(pattern, name, fits) -> None:
+    assert bool(matcher(pattern).name(name)) is fits
+
+
 def test_a_master_itself_is_found_by_its_whole_path(tmp_path) -> None:
     world = World(tmp_path / "catalogue")
     world.run(DRIVES[0], "docs", {b"": Seen(b"", int(Kind.DIRECTORY), 0o755)})
