@@ -434,6 +434,19 @@ def test_a_link_that_somebody_else_made_is_not_followed(safe: Path, tmp_path: Pa
         trusted(wanted)
 
 
+@pytest.mark.parametrize("what", ["configuration", "exclusions"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(safe: Path, what: str) -> None:
+    exclusions = safe.parent / "e.txt"
+    safe.write_text("masters:\n  a:\n    path: /a\n    exclusions: [e.txt]\n")
+    exclusions.write_text("a\n")
+    pipe = safe if what == "configuration" else exclusions
+    pipe.unlink()
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(ConfigError) as caught:
+        trusted(safe)
+    assert "is not a file" in " ".join([caught.value.what, *caught.value.findings])
+
+
 def test_without_trust_nobody_asks_who_may_write(safe: Path) -> None:
     safe.chmod(0o666)
     assert stat.S_IMODE(safe.stat().st_mode) == 0o666
