@@ -1,10 +1,10 @@
 """Run the floors of the tests one after the other and say at the end, loudly, which ran and which could not.
 
-    floors.py [FLOOR...]      unit, contract, tools, guest, machine; if none is named, all but the last
+    floors.py [FLOOR...]      unit, contract, tools, guest, machine; if none is named, all of them
 
 Unit and contract need nothing; tools needs root; guest needs a kernel with dm-crypt, which it starts by itself
-(tests/vm/uml-run), or, with FLASHBACK_TEST_NATIVE=1, uses this one; machine needs root and QEMU. Where CI is set, a floor that did not run, or not
-wholly, is a failure. Started by `make test`.
+(tests/vm/uml-run), or, with FLASHBACK_TEST_NATIVE=1, uses this one; machine needs root and QEMU, and runs beside the
+others. Where CI is set, a floor that did not run, or not wholly, is a failure. Started by `make test`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-USUAL = ("unit", "contract", "tools", "guest")
+USUAL = ("unit", "contract", "tools", "guest", "machine")
 TOP = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
@@ -31,6 +31,8 @@ STICKS = ("add_host=2", "per_host_store=1", "removable=1", "lbpu=1", "delay=0", 
 """The same two sticks for a native kernel."""
 GUESTS = 2
 """Guests side by side: each keeps one processor busy and takes 2 GiB of memory."""
+MACHINE_SECONDS = 2400
+"""After these no further test of the machine floor begins: where everything hangs, the rest is not waited for."""
 NO_KERNEL = 125
 """What uml-run exits with when its kernel did not get as far as the command."""
 KEPT = ("CI", "FLASHBACK_TEST_NATIVE", "FLASHBACK_CACHE", "XDG_CACHE_HOME", "PATH", "LANG")
@@ -171,6 +173,7 @@ def pytest(
         settings |= {name: os.environ[name] for name in KEPT if name in os.environ}
         sudo = [*sudo, "env", *(f"{name}={value}" for name, value in settings.items())]
     options = [f"--color={colour}", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
+    options += [f"--session-timeout={MACHINE_SECONDS}"] if folders == ["tests/machine"] else []
     program = [sys.executable, "-m", "pytest", *options, *folders]
     if out is None:
         print(f"\n== {', '.join(floor.name for floor in floors)}", flush=True)

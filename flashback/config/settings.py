@@ -73,6 +73,9 @@ SETTINGS: Final = (
     Setting("", "scrub_every", Kind.SCRUB, "30d", "how often a run reads the whole drive to find damage"),
     Setting("", "full_every", Kind.COUNT, "10", "so many runs may trust the list of what the drive holds; 0: none"),
     Setting("", "on_plug", Kind.ON_PLUG, "ask", "what happens when a drive is plugged in"),
+    Setting(
+        "", "answer_within", Kind.DURATION, "15min", "how long a question about a drive stands; then: not backed up"
+    ),
     Setting("", "min_battery", Kind.SHARE, "30%", "a run is put off while the battery in use holds less; 0%: never"),
     Setting("", "power_off", Kind.BOOLEAN, "true", "switch a USB drive off when plugging it in began the backup"),
     Setting("notify", "desktop", Kind.BOOLEAN, "true", "tell the desktop when a run begins, ends or is due"),
@@ -87,6 +90,7 @@ SECTIONS: Final = (
     "scrub_every",
     "full_every",
     "on_plug",
+    "answer_within",
     "min_battery",
     "power_off",
     "notify",

@@ -113,6 +113,7 @@ class Config:
     scrub_every: timedelta | None = timedelta(days=30)
     full_every: int = 10
     on_plug: OnPlug = OnPlug.ASK
+    answer_within: timedelta = timedelta(minutes=15)
     min_battery: float = 0.3
     power_off: bool = True
     notify: Notify = field(default_factory=Notify)

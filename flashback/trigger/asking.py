@@ -15,7 +15,7 @@ from flashback.tools import ask_password
 from flashback.trigger.links import Link, Links
 
 WITHIN: Final = 15 * 60
-"""Seconds for which a question stands."""
+"""Seconds for which a question stands, unless `answer_within` in the configuration says otherwise."""
 _TICK: Final = 0.5
 
 
@@ -123,6 +123,10 @@ class Everywhere:
         self.links.look()
         return bool(self.links.able)
 
+    def stands_for(self, seconds: int) -> None:
+        """How long each question stands from now on."""
+        self.seconds = self.console.seconds = seconds
+
     def consent(self, said: str) -> Consent:
         """See `Asker`. On the console the passphrase is the consent."""
         words = {"do": "ask", "id": self._next(), "said": said}
@@ -150,12 +154,12 @@ class Everywhere:
         self._put(words)
         deadline = time.monotonic() + self.seconds
         try:
-            while self.links.able and time.monotonic() < deadline:
+            while self.links.able or not self._console_asked(question, attempt, words):
+                if time.monotonic() > deadline:
+                    self.unanswered = True
+                    break
                 self._watch(words)
                 time.sleep(_POLL)
-            if not self.links.able and not self.agents:
-                return self._from_console(question, attempt, words)
-            self.unanswered = True
         except _Answered:
             self.declined = not self._answer
         finally:
@@ -163,11 +167,13 @@ class Everywhere:
         given, self._answer = self._answer, None
         return given or None
 
-    def _from_console(self, question: str, attempt: int, words: dict[str, Any]) -> Secret | None:
-        given = self.console.ask(question, attempt, lambda: self._watch(words))
-        self.unanswered = given is None
-        self.declined = given is not None and not given
-        return given or None
+    def _console_asked(self, question: str, attempt: int, words: dict[str, Any]) -> bool:
+        """Ask there; `False` if that ended without an answer while a session that has appeared meanwhile still asks."""
+        self._answer = self.console.ask(question, attempt, lambda: self._watch(words))
+        if self._answer is not None:
+            raise _Answered
+        self.unanswered = not self.links.able
+        return self.unanswered
 
     def _watch(self, words: dict[str, Any]) -> None:
         """Raise `_Answered` as soon as a session has answered; one that appears meanwhile is asked, too."""

@@ -64,6 +64,7 @@ def _serve(
         try:
             fresh = drive is None and not context.paths.config.exists()
             settings = Config(context.paths.config, ()) if fresh else config()
+            asker.stands_for(int(settings.answer_within.total_seconds()))
             if not settings.notify.desktop:
                 links.people = frozenset
             work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials, last)

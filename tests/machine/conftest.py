@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 
+from tests.conftest import IN_CI
 from tests.machine.vm import Guest, Process, Result, install_app, ready_image
 
 PASSPHRASE = "correct horse battery staple"
@@ -69,6 +70,14 @@ class Machine(Guest):
     def holds_nothing(self) -> bool:
         return not self.held()
 
+    def story(self) -> str:
+        """What it logged last, and which units are at work, for somebody who asks why a test failed."""
+        line = "journalctl -b -n 150 -q --no-pager -o short-monotonic; systemctl list-units --no-legend 'flashback*'; ps -ef"
+        try:
+            return self.run(line, check=False, patience=60).out
+        except (AssertionError, OSError) as error:  # the machine is off, or hangs
+            return f"{type(error).__name__}: {error}"
+
 
 class Stick:
     """An image file that is plugged into a machine as a USB stick, and pulled."""
@@ -98,9 +107,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(900))  # the first makes the image; and the machine is slow
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """A test that failed tells what was seen and logged: nobody can look at the machine afterwards."""
+    report = yield
+    if report.failed:
+        for name in ("desk", "fresh"):
+            if name in item.funcargs and (guest := item.funcargs[name]):
+                report.sections.append((f"what {name} saw", guest.story()))
+                break
+    return report
+
+
 @pytest.fixture(scope="session")
 def image() -> Path:
-    return ready_image()
+    try:
+        return ready_image()
+    except subprocess.CalledProcessError as error:
+        away = pytest.fail if IN_CI else pytest.skip
+        away(f"no Debian could be made for the machine (is there a network?), see above: {error}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -74,6 +74,11 @@ class Desk:
             stop(each)
         self._seen = self._logged = None
 
+    def story(self) -> str:
+        """For somebody who asks why a test failed."""
+        seen = "\n".join(map(str, self._calls())) if self._seen else "(nobody looked)"
+        return f"{seen}\n{self.machine.story()}"
+
     # --- what is seen
 
     def _calls(self) -> list[dict[str, Any]]:

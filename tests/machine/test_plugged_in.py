@@ -10,17 +10,6 @@ from tests.machine.conftest import MASTER, PASSPHRASE, SECRET
 from tests.machine.desk import PINENTRY, Desk
 from tests.machine.vm import until
 
-SOON = "/run/flashback-tests"
-SOON_OVER = """
-import functools, sys
-import flashback.trigger.serve as serve
-serve.Everywhere = functools.partial(serve.Everywhere, seconds=4)
-from flashback.cli import main
-sys.argv[0] = "flashback"
-main()
-"""
-"""`flashback` whose questions stand for four seconds."""
-
 
 @pytest.fixture(scope="module")
 def enabled(fresh):
@@ -130,18 +119,13 @@ def test_later_is_asked_again_after_an_hour_and_not_before(desk, red):
 
 
 def test_nobody_answers_and_it_is_remembered_as_not_backed_up(desk, red):
-    machine, drop = desk.machine, "/run/systemd/system/flashback-plug@.service.d/tests.conf"
-    machine.write(f"{SOON}/soon.py", SOON_OVER)
-    command = f"ExecStart=/opt/flashback/bin/python {SOON}/soon.py plugged %I"
-    machine.write(drop, f"[Service]\nExecStart=\n{command}\n")
-    machine.run("systemctl daemon-reload")
+    desk.machine.run("echo answer_within: 1min >> /etc/flashback/flashback.yaml")
     red.plug()
     question = desk.sees("red: back up now?")
     desk.logs("answer", answer="unanswered")
     desk.sees_withdrawn(question)
     desk.rests()
-    machine.run(f"rm -r $(dirname {drop}); systemctl daemon-reload")
-    assert machine.holds_nothing()
+    assert desk.machine.holds_nothing()
 
 
 def test_a_question_goes_away_with_its_drive(desk, red):

@@ -363,6 +363,52 @@ def test_a_session_that_appears_while_the_console_is_asked_is_asked_too(world) -
     assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"from the desk")
 
 
+def test_a_session_that_appears_just_before_the_console_is_asked_is_asked_too(world, monkeypatch) -> None:
+    looked = 0
+
+    def look(links):
+        nonlocal looked
+        looked += 1
+        if looked == 2:
+            world.session(dialog=Dialog(Secret(b"from the desk")))
+        return list(_looked(links))
+
+    def ask(_question, _attempt, watch):
+        while True:
+            watch()
+
+    _looked = Links.look
+    monkeypatch.setattr(Links, "look", look)
+    world.console.ask = ask
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"from the desk")
+
+
+def test_a_question_that_is_cancelled_on_the_console_still_stands_in_a_session(world) -> None:
+    dialog = Dialog(Secret(b"from the desk"))
+    asked = threading.Event()
+
+    def ask(_question, _attempt, watch):
+        world.session(dialog=slow)
+        while not world.links.able:
+            watch()
+        asked.set()
+
+    def slow(**words):
+        assert asked.wait(LATE)
+        return dialog(**words)
+
+    world.console.ask = ask
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"from the desk")
+    assert not world.asker.unanswered
+
+
+def test_a_question_stands_for_as_long_as_it_is_told_on_a_desk_and_on_a_console(world) -> None:
+    world.session(dialog=lambda **words: [words["watch"]() for _ever in iter(int, 1)])
+    world.asker.stands_for(0)
+    assert world.asker.passphrase("Enter passphrase: ", 1) is None
+    assert (world.asker.unanswered, world.console.seconds) == (True, 0)
+
+
 def test_who_does_not_sit_here_is_not_asked(world) -> None:
     world.session(Desktop("now"))
     world.links.people = frozenset
