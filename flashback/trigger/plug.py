@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from flashback.backup.report import RunRequest
-from flashback.backup.service import back_up
 from flashback.config.values import Config
 from flashback.core.context import Context, NobodyDecides
 from flashback.core.errors import Exit, Locked
@@ -204,6 +202,9 @@ class Plug:
             self.log.entry(f"{drive.name}: {words[outcome]}", priority=NOTICE, **fields)
 
     def _run(self, candidate: Candidate, ending: Ending, *, unattended: bool) -> int:
+        from flashback.backup.report import RunRequest  # not needed before somebody has said yes
+        from flashback.backup.service import back_up
+
         found = source.parse(candidate.known.passphrase)
         known = source.passphrase_from(found, self.context.run, credentials=self.credentials)
         self.asker.keyring = found.way is source.Way.KEYRING

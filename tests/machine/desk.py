@@ -13,6 +13,7 @@ from tests.machine.vm import Process, until
 
 RUN = "/run/user/1000"
 NOTICES, DIALOGS, ANSWER = f"{RUN}/notifications.jsonl", f"{RUN}/dialogs", f"{RUN}/answer"
+AGENT = f"{RUN}/flashback-agent"
 SHOWN, GONE = "Notify", "CloseNotification"
 PINENTRY = f"""#!/bin/bash
 # Stands in for pinentry: says in {DIALOGS} that it asks, waits for an answer from the pipe {ANSWER}.DRIVE and speaks Assuan.
@@ -52,6 +53,7 @@ class Desk:
         self.machine = machine
         self._seen: Process | None = None
         self._logged: Process | None = None
+        self._begun = 0.0
 
     def begin(self) -> None:
         self.end()
@@ -60,7 +62,8 @@ class Desk:
 
     def watch(self) -> None:
         """Begin to look (again, after a start of the machine)."""
-        now = self.machine.run("date +%s.%N").out.strip()
+        now, up = self.machine.run("date +%s.%N; cut -d' ' -f1 /proc/uptime").out.split()
+        self._begun = float(up) * 1_000_000
         follow = ["journalctl", "-b", "-q", "--follow", "--no-tail", "-o", "json", "-t", "flashback"]
         self._logged = self.machine.spawn([*follow, f"--since=@{now}"])
         self._look()
@@ -153,7 +156,7 @@ class Desk:
         self._look()
 
     def is_ready(self) -> None:
-        until("the agent", lambda: self.machine.run(f"test -S {RUN}/flashback-agent", check=False).code == 0, pause=0.3)
+        until("the agent", lambda: self.machine.run(f"test -S {AGENT}", check=False).code == 0, pause=0.3)
 
     def asked_on_console(self) -> str:
         """The question for whoever sits at a console, as systemd's agents read it; empty if there is none."""
@@ -175,6 +178,8 @@ class Desk:
         assert self._logged is not None
         lines = bytes(self._logged.out).splitlines(keepends=True)
         entries = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        # a test may have set the clock: what is of this day is told by the time since the start of the machine
+        entries = [each for each in entries if int(each["__MONOTONIC_TIMESTAMP"]) >= self._begun]
         return [each for each in entries if not event or each.get("FLASHBACK_EVENT") == event]
 
     def logs(self, event: str, **fields: str) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class Guest:
         for serial, image in plugged.items():  # as after a power cut
             self.plug(image, serial)
         self.qmp("cont")
-        self._wake()
+        self.set_clock()
         if not wakes:
             self.run("systemctl is-system-running --wait", check=False)
         elif self.app:
@@ -332,8 +332,8 @@ class Guest:
 
         return until("the guest's agent", answers), lambda: self._free.add(number)
 
-    def _wake(self) -> None:
-        """Wait for the agent; set the clock and stir the randomness."""
+    def set_clock(self) -> None:
+        """Set it right, and stir the randomness, once the agent is there."""
         stream, done = self._agent()
         Process(stream, done, "", wake={"time": time.time(), "seed": os.urandom(32).hex()}).wait()
 

@@ -77,7 +77,7 @@ class World:
         monkeypatch.setattr(block, "luks_volumes", lambda _run: self.volumes)
         monkeypatch.setattr(block, "presence", lambda _path: block.Presence("8:1", 7))
         monkeypatch.setattr(block, "still_there", lambda _presence: self.there)
-        monkeypatch.setattr(plug, "back_up", self._back_up)
+        monkeypatch.setattr("flashback.backup.service.back_up", self._back_up)
         monkeypatch.setattr(ending, "switch_off", self._switch_off)
         monkeypatch.setattr(plug, "power", Power)
         self.off = 0
