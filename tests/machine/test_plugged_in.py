@@ -124,7 +124,7 @@ def test_later_is_asked_again_after_an_hour_and_not_before(desk, red):
 
 
 def test_nobody_answers_and_it_is_remembered_as_not_backed_up(desk, red):
-    desk.machine.run("echo answer_within: 1min >> /etc/flashback/flashback.yaml")
+    desk.machine.run("sed -i 's/^answer_within:.*/answer_within: 1min/' /etc/flashback/flashback.yaml")
     red.plug()
     question = desk.sees("red: back up now?")
     desk.logs("answer", answer="unanswered")

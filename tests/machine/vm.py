@@ -37,6 +37,8 @@ PATIENCE = 240.0
 """Seconds until what should happen counts as not happening: the host may be busy."""
 PORTS = 8
 """Commands that can run at a time in one guest."""
+UNUSED = 14 * 86400
+"""Seconds after which an image that no test started from is removed; each takes 1.5 GB."""
 APP_SIZE = 512 << 20
 """Of the disk with the application: a saved guest remembers it, so all have the same."""
 SYNC = b"\0tests-sync\0"
@@ -400,6 +402,10 @@ def ready_image() -> Path:
                 new.rename(folder)
             finally:
                 shutil.rmtree(new, ignore_errors=True)
+        os.utime(folder)
+        for each in CACHE.glob("machine-" + "?" * len(digest)):
+            if each.stat().st_mtime < time.time() - UNUSED:
+                shutil.rmtree(each)
     return folder
 
 
