@@ -79,12 +79,19 @@ class Living:
 
 
 class History:
-    """Keeps the catalogue of one open drive. `tell` is given a sentence for whatever a person should know."""
+    """Keeps the catalogue of one open drive. `tell` is given a sentence for whatever a person should know.
 
-    def __init__(self, drive: OpenDrive, shelves: Shelves, tell: Callable[[str], None]) -> None:
+    The index for quick answers is brought up to date by whoever asks it; `with_index` does that at once.
+    """
+
+    def __init__(
+        self, drive: OpenDrive, shelves: Shelves, tell: Callable[[str], None], *, with_index: bool = True
+    ) -> None:
         self.drive = drive
         self.shelves = shelves
         self.tell = tell
+        self.with_index = with_index
+        self._made: set[str] = set()
 
     def keep(self, master: str, path: Path | None = None, change: Touched | None = None) -> None:
         """Bring the catalogue of a master up to date, here and on the drive. Raises `DriveGone`.
@@ -203,7 +210,7 @@ class History:
     ) -> Link:
         header = self._header(links, master, living, living.current, path)
         with self._state(master, living, living.current) as current:
-            return shelf.write(header, looked_at(current, paths))
+            return self._written(shelf, header, looked_at(current, paths))
 
     def _walked(
         self,
@@ -217,7 +224,11 @@ class History:
         header = self._header(links, master, living, state, path)
         with self._state(master, living, state) as folder, shelf.listing(links) as before:
             new = (of_entry(entry) for entry in self._watching(walk_incumbent(folder, with_xattrs=False)))
-            return shelf.write(header, difference(before, new) if header.base else new)
+            return self._written(shelf, header, difference(before, new) if header.base else new)
+
+    def _written(self, shelf: Shelf, header: Header, entries: Iterable[Seen]) -> Link:
+        self._made.add(header.name)
+        return shelf.write(header, entries)
 
     def _watching(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         for number, entry in enumerate(entries):
@@ -255,16 +266,17 @@ class History:
                 have = {link.header.name: link.header for link in mine.chain()}
                 for link in links:
                     if have.get(link.header.name) != link.header:
+                        take = mine.take_over if link.header.name in self._made else mine.copy
                         with suppress(CatalogueBroken):
-                            mine.copy(shelf, link.header.name)
+                            take(shelf, link.header.name)
                 wanted = {link.header.name for link in links}
                 for name in mine.names():
                     if name not in wanted:
                         mine.remove(name)
                 said = next((link.header.path for link in reversed(links) if link.header.path), "")
                 mine.keep_note(Note(living.states, living.current, str(path) if path else said))
-            with self.shelves.index():
-                pass
+            if self.with_index:
+                self.shelves.bring_up_to_date()
         except OSError as problem:
             self.drive.watch()
             self.tell(f"This machine could not note what is on {self.drive.known.name}: {_why(problem)}")

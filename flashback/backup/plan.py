@@ -19,10 +19,11 @@ from flashback.backup.source import Source
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.compare.changes import ChangeSet, Spool
 from flashback.compare.comparison import Change, Comparison, compare, difference
+from flashback.compare.differing import Differing
 from flashback.compare.guard import MasterFacts, worth_inspecting
 from flashback.compare.inspect import Inspection, inspect
 from flashback.compare.known import Draft, Since, State, believed, forget
-from flashback.compare.renamed import Listing, Look, both, noting, with_renames
+from flashback.compare.renamed import Listing, Look, each, noting, with_renames
 from flashback.compare.renames import Search
 from flashback.compare.tally import Counts, Tally
 from flashback.config.values import Guards, Master
@@ -246,15 +247,14 @@ def _look(
         comparison = compare(master, incumbent, differs=difference, record=draft.add, gone=gone)
         look = Look(ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change), draft, comparison)
     else:
-        kept, search = Spool(places.spool), Search()
-        gone, change = both(gone, search.gone), both(change, search.change)
+        kept, search, differing = Spool(places.spool), Search(), Differing(places.spool)
+        gone, change = each(gone, search.gone, differing.gone), each(change, search.change, differing.change)
         comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=gone)
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change)
         if since.seeming > max(SEEMING, draft.count // 4):
             raise CatalogueBroken("nearly everything seems to have changed")
-        look = with_renames(
-            Look(changes, draft, comparison), search, kept, listing, places.spool, places.catalogues, watch
-        )
+        first = Look(changes, draft, comparison)
+        look = with_renames(first, search, differing, kept, listing, places.spool, places.catalogues, watch)
     _judge(look.draft, since, look.comparison, look.changes)
     return look
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from flashback.backup.copy import CopyResult
 from flashback.backup.history import MOST_LOOKED_AT, History, Touched, masters_on
 from flashback.backup.plan import MasterPlan, Places, read_journal, space_for, state_of
 from flashback.backup.source import Source
+from flashback.catalogue.frames import CatalogueBroken
+from flashback.catalogue.index import IndexBroken
 from flashback.catalogue.shelves import Shelves
 from flashback.compare.changes import Spool
 from flashback.compare.known import forget
@@ -147,8 +149,10 @@ def touched(plan: MasterPlan, doubtful: Collection[bytes]) -> Touched:
 
 
 def keep_history(drive: OpenDrive, plans: Sequence[MasterPlan], done: Mapping[str, Touched], context: Context) -> None:
-    """Bring the catalogue up to date, of other machines' masters on the drive too. Raises `DriveGone`."""
-    history = _history(drive, context)
+    """Bring the catalogue up to date, of other machines' masters on the drive too; `index_history` is for later, when
+    nobody waits for the drive any more. Raises `DriveGone`.
+    """
+    history = _history(drive, context, with_index=False)
     for plan in plans:
         history.keep(plan.master.name, plan.master.path, done.get(plan.master.name))
     for master in masters_on(drive):
@@ -163,5 +167,12 @@ def learn_history(drive: OpenDrive, context: Context) -> None:
         history.learn(master)
 
 
-def _history(drive: OpenDrive, context: Context) -> History:
-    return History(drive, Shelves(context.paths.catalogues), lambda line: context.tell(Note(line)))
+def index_history(context: Context) -> None:
+    """Have what runs have noted ready to be searched. It needs no drive, and whoever searches does it otherwise."""
+    with suppress(OSError, CatalogueBroken, IndexBroken):
+        Shelves(context.paths.catalogues).bring_up_to_date()
+
+
+def _history(drive: OpenDrive, context: Context, *, with_index: bool = True) -> History:
+    tell = lambda line: context.tell(Note(line))  # noqa: E731
+    return History(drive, Shelves(context.paths.catalogues), tell, with_index=with_index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from flashback.backup import holds, outcome
+from flashback.backup.record import index_history
 from flashback.backup.report import RunRequest
 from flashback.backup.run import Run
 from flashback.config.values import Config
@@ -35,6 +36,8 @@ def back_up(context: Context, config: Config, ledger: Ledger, candidate: Candida
         with context.signals.held():
             last = _remembered(context, ledger, run, session, last)
             context.tell(last)
+        if run.report.sequence and context.signals.first is None:
+            index_history(context)  # the drive is put away by now
     except Interrupted:
         pass  # all was done when it came; whoever has more to do looks at `signals.first`
     return int(last.exit_code)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Final
+from typing import IO, Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,13 @@ LARGEST: Final = 34 * 1024 * 1024
 """Bytes: a batch of the largest size that cannot be compressed."""
 DIGEST: Final = 16
 """Bytes; against accidents, not against somebody who can write to root's state directory."""
+
+
+class Readable(Protocol):
+    """A file, or a part of one."""
+
+    def read(self, length: int, /) -> bytes:
+        """The next bytes; fewer, or none, at the end."""
 
 
 class CatalogueBroken(Exception):
@@ -47,7 +54,7 @@ def _digest(before: bytes, content: bytes) -> bytes:
     return hashlib.blake2b(content, key=before, digest_size=DIGEST).digest()
 
 
-def read_frame(file: IO[bytes]) -> bytes:
+def read_frame(file: Readable) -> bytes:
     """The next frame, empty at the end. Raises `CatalogueBroken` for one that is cut off or cannot be read."""
     try:
         head = file.read(4)

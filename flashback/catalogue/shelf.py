@@ -18,7 +18,7 @@ from typing import IO, Final
 
 from flashback.catalogue import file as files
 from flashback.catalogue.file import Batches, Header
-from flashback.catalogue.frames import CatalogueBroken
+from flashback.catalogue.frames import CatalogueBroken, proven, write_proven
 from flashback.catalogue.seen import Seen, compose, listing
 
 NOTE: Final = "states.json"
@@ -132,6 +132,11 @@ class Shelf:
         """Take a file over from another shelf once all of it was found to be right. `CatalogueBroken`, `OSError`."""
         with other.read(name) as (header, entries):
             self.write(header, entries)
+
+    def take_over(self, other: Shelf, name: str) -> None:
+        """The same for a file that this process has just made: as it is, its entries not looked at once more."""
+        with other._opened(name) as file:
+            self._replace(name, lambda copy: write_proven(copy, proven(file)))
 
     def remove(self, name: str) -> None:
         """Let one go, if it is there."""

@@ -95,6 +95,11 @@ class Shelves:
             self._bring_up_to_date(index)
             yield index
 
+    def bring_up_to_date(self) -> None:
+        """Have the index ready for whoever asks next. Raises `OSError`."""
+        with self.index():
+            pass
+
     def _bring_up_to_date(self, index: Index) -> None:
         known = {
             (drive, master): (tree, fingerprint)

@@ -184,15 +184,16 @@ class ChangeSet:
         self.moved.bytes += idle.bytes
         self.moved.directories += idle.directories
 
-    def moved_by(self, moves: Moves, elsewhere: Spool, unproven: Spool, gone: Count) -> None:
+    def moved_by(self, moves: Moves, elsewhere: Spool, unproven: Spool, gone: Count, on_drive: Count) -> None:
         """These come first. `elsewhere` are the paths that change by that, `gone` counts what makes way."""
         self.moves, self.elsewhere, self.unproven = moves, elsewhere, unproven
         elsewhere.settle()
         unproven.settle()
-        for count in (self.counts[What.DELETE], self.on_drive):
-            count.files += gone.files
-            count.bytes += gone.bytes
-            count.directories += gone.directories
+        self.on_drive = on_drive
+        deleted = self.counts[What.DELETE]
+        deleted.files += gone.files
+        deleted.bytes += gone.bytes
+        deleted.directories += gone.directories
 
     def _add(self, change: Change) -> None:
         if change.gone is not None:

@@ -6,7 +6,7 @@ joins what share an inode among the names that it is given, so a group is listed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -114,6 +114,7 @@ class Comparison:
         self._new: Item | None = None
         self._old: Entry | None = None
         self._links = _Links()
+        self._alone = Count()
         self.root: Inode | None = None
         self.unchanged = Count()
         self.moved = Count()
@@ -132,7 +133,20 @@ class Comparison:
                 watch()
             if (change := self._step()) is not None:
                 yield change
+        self._alone = msgspec.structs.replace(self.unchanged)
         yield from self._links.changes(self._same)
+
+    def go_on_from(self, earlier: Comparison) -> None:
+        """Before anything is read: both listings are but a part of what `earlier` was given, hard links and all that
+        is kept included, and all the rest is as it was found there.
+        """
+        self.root, self.unchanged = earlier.root, msgspec.structs.replace(earlier._alone)
+        self._links.kept |= earlier._links.kept
+
+    @property
+    def linked(self) -> Sequence[Member]:
+        """The files that have more names than one, on one side at least."""
+        return self._links.members
 
     @property
     def keeps_links(self) -> bool:
@@ -260,7 +274,7 @@ def _below(path: bytes) -> bytes:
     return path + b"/" if path else b""
 
 
-class _Member(msgspec.Struct):
+class Member(msgspec.Struct):
     """A file that has, on one side at least, more names than one. `what`: its own difference."""
 
     new: Entry
@@ -274,21 +288,21 @@ class _Links:
     """Hard links: grouped by inode on each side, then judged."""
 
     def __init__(self) -> None:
-        self._members: list[_Member] = []
-        self._kept: set[Inode] = set()
+        self.members: list[Member] = []
+        self.kept: set[Inode] = set()
 
     def add(self, new: Entry, old: Entry | None, what: What | None, gone: Count | None = None) -> None:
         """A path of the master."""
-        self._members.append(_Member(new, old, what, gone))
+        self.members.append(Member(new, old, what, gone))
 
     def keep(self, old: Entry) -> None:
         """A file on the drive that stays as it is, and must not change through another name."""
-        self._kept.add((old.dev, old.ino))
+        self.kept.add((old.dev, old.ino))
 
     @property
     def keeps_any(self) -> bool:
         """Whether anything was kept."""
-        return bool(self._kept)
+        return bool(self.kept)
 
     def changes(self, same: Callable[[Entry, Entry | None], None]) -> Iterator[Change]:
         """What is to be done; members of groups that need nothing are told to `same`."""
@@ -306,16 +320,16 @@ class _Links:
 
         Of those that share one, the first and its group keep it, unless something that must stay has it too.
         """
-        owner: dict[Inode, Inode | bytes | None] = dict.fromkeys(self._kept)
-        for member in self._members:
+        owner: dict[Inode, Inode | bytes | None] = dict.fromkeys(self.kept)
+        for member in self.members:
             old = member.old
             if old is not None and old.nlink > 1 and member.what is not What.REPLACE:
                 mine = _identity(member.new)
                 member.apart = owner.setdefault((old.dev, old.ino), mine) != mine
 
-    def _groups(self) -> Iterable[list[_Member]]:
-        groups: dict[Inode | bytes, list[_Member]] = {}
-        for member in self._members:
+    def _groups(self) -> Iterable[list[Member]]:
+        groups: dict[Inode | bytes, list[Member]] = {}
+        for member in self.members:
             groups.setdefault(_identity(member.new), []).append(member)
         return groups.values()
 
@@ -325,10 +339,10 @@ def _identity(new: Entry) -> Inode | bytes:
     return (new.dev, new.ino) if new.nlink > 1 else new.path
 
 
-def _needs_rsync(group: list[_Member]) -> bool:
+def _needs_rsync(group: list[Member]) -> bool:
     inodes = {(member.old.dev, member.old.ino) if member.old is not None else None for member in group}
     return len(inodes) > 1 or any(member.what is not None or member.apart for member in group)
 
 
-def _change(member: _Member) -> Change:
+def _change(member: Member) -> Change:
     return Change(member.new.path, member.what or What.LINK, member.new, member.old, member.gone, member.apart)

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import heapq
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
-from flashback.catalogue.frames import CatalogueBroken, read_frame, write_frame
+from flashback.catalogue.frames import CatalogueBroken
 from flashback.compare.changes import ChangeSet, Spool
 from flashback.compare.comparison import MOVED, Comparison, Count, compare
+from flashback.compare.differing import Differing, Sorted, by_path
 from flashback.compare.known import Catalogue, Draft
 from flashback.compare.moves import Moves
 from flashback.compare.renames import Search, SinceMoved
-from flashback.walk.listing import Entry, Item, Kept, Kind, order
-
-IN_MEMORY: Final = 20_000
-BATCH: Final = 500
+from flashback.walk.listing import Entry, Item, Kept, Kind
 
 Listing = Callable[[], AbstractContextManager[Catalogue | None]]
 
 
-def _key(item: Item) -> bytes:
-    return order(item.path)
-
-
 @dataclass(slots=True)
 class Renamed:
-    """The drive's listing after `moves`. `elsewhere` is given the paths that change, `gone` what makes way."""
+    """A listing of the drive after `moves`, as `read` gives it before, each time from its beginning.
 
-    listing: Listing
+    `elsewhere` is given the paths that change, `gone` what makes way.
+    """
+
+    read: Callable[[], Iterable[Entry]]
     moves: Moves
     directory: Path
     elsewhere: Spool
@@ -42,8 +38,8 @@ class Renamed:
 
     def entries(self) -> Iterator[Entry]:
         """In order, what was moved with `MOVED` for its blocks. Raises `CatalogueBroken`, `OSError` without room."""
-        moved = _Sorted(self.directory)
-        for entry in self._read():
+        moved = Sorted(self.directory)
+        for entry in self.read():
             place = self._place(entry)
             if place is None:
                 self.gone.add(entry)
@@ -52,57 +48,24 @@ class Renamed:
                 self.elsewhere.add(entry.path)
                 self.elsewhere.add(place)
                 moved.add(msgspec.structs.replace(entry, path=place, blocks=MOVED))
-        stays = (entry for entry in self._read() if self._place(entry) == entry.path)
-        yield from heapq.merge(stays, *moved.runs(), key=_key)
+        stays = (entry for entry in self.read() if self._place(entry) == entry.path)
+        yield from heapq.merge(stays, moved, key=by_path)
 
     def _place(self, entry: Entry) -> bytes | None:
         return self.moves.place(entry.path, directory=entry.kind is Kind.DIRECTORY)
 
-    def _read(self) -> Iterator[Entry]:
-        with self.listing() as catalogue:
-            if catalogue is None:
-                raise CatalogueBroken("it is not what it was a moment ago")
-            yield from catalogue.entries()
 
-
-class _Sorted:
-    """Entries that are put in order, `IN_MEMORY` at a time; the rest lies in files without names."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._batch: list[Entry] = []
-        self._files: list[IO[bytes]] = []
-
-    def add(self, entry: Entry) -> None:
-        self._batch.append(entry)
-        if len(self._batch) >= IN_MEMORY:
-            self._spill()
-
-    def _spill(self) -> None:
-        self._batch.sort(key=_key)
-        file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it lives as long as the iterator over it
-        for start in range(0, len(self._batch), BATCH):
-            write_frame(file, msgspec.msgpack.encode(self._batch[start : start + BATCH]))
-        file.seek(0)
-        self._files.append(file)
-        self._batch = []
-
-    def runs(self) -> list[Iterable[Entry]]:
-        self._batch.sort(key=_key)
-        return [self._batch, *map(_run, self._files)]
-
-
-def _run(file: IO[bytes]) -> Iterator[Entry]:
-    decode = msgspec.msgpack.Decoder(list[Entry]).decode
-    with file:
-        while frame := read_frame(file):
-            yield from decode(frame)
+def _read_again(listing: Listing) -> Iterator[Entry]:
+    with listing() as catalogue:
+        if catalogue is None:
+            raise CatalogueBroken("it is not what it was a moment ago")
+        yield from catalogue.entries()
 
 
 def master_again(draft: Draft, kept: Iterable[bytes]) -> Iterator[Item]:
     """What the walk said, from the draft: what the drive keeps is in that, too, and is left out."""
     inside: bytes | None = None
-    items: Iterable[Item] = heapq.merge((Kept(path) for path in kept), draft.entries(), key=_key)
+    items: Iterable[Item] = heapq.merge((Kept(path) for path in kept), draft.entries(), key=by_path)
     for item in items:
         if isinstance(item, Kept):
             inside = item.path
@@ -114,12 +77,12 @@ def master_again(draft: Draft, kept: Iterable[bytes]) -> Iterator[Item]:
 _T = TypeVar("_T")
 
 
-def both(one: Callable[[_T], None], other: Callable[[_T], None]) -> Callable[[_T], None]:
-    """Both are told."""
+def each(*those: Callable[[_T], None]) -> Callable[[_T], None]:
+    """All of them are told."""
 
     def tell(what: _T) -> None:
-        one(what)
-        other(what)
+        for one in those:
+            one(what)
 
     return tell
 
@@ -144,37 +107,66 @@ class Look:
 def with_renames(
     first: Look,
     search: Search,
+    differing: Differing,
     kept: Spool,
     listing: Listing,
     spool: Path,
     catalogues: Path,
     watch: Callable[[], None],
 ) -> Look:
-    """The same comparison once what was renamed is moved on the drive; `first` itself where nothing was."""
+    """The same comparison once what was renamed is moved on the drive; `first` itself where nothing was.
+
+    Only what differed is looked at again, where that is enough.
+    """
     look, moves = first, Moves({})
     for seek in (Search.directories, Search.files):
         pairs = seek(search)
         if not pairs or not first.draft.is_whole:
             continue
+        if not len(moves):
+            differing.complete(first.comparison)
         moves = moves.then(pairs)
         search = Search()
-        look = _compared(Renamed(listing, moves, spool, Spool(spool)), first, search, kept, spool, catalogues, watch)
+        if differing.suffices(moves, kept):
+            look = _of_what_differed(moves, first, search, differing, kept, spool, watch)
+        else:
+            look = _of_all(moves, first, search, kept, listing, spool, catalogues, watch)
         if look.changes.moves is None:
             return first
     return look
 
 
-def _compared(
-    renamed: Renamed,
+def _of_what_differed(
+    moves: Moves,
+    first: Look,
+    search: Search,
+    differing: Differing,
+    kept: Spool,
+    spool: Path,
+    watch: Callable[[], None],
+) -> Look:
+    """Everything else is as it was found before, the draft too: it has what the master has."""
+    renamed, unproven = Renamed(lambda: differing.old, moves, spool, Spool(spool)), Spool(spool)
+    differs = SinceMoved(unproven.add)
+    master: Iterator[Item] = heapq.merge(map(Kept, kept), differing.new, key=by_path)
+    comparison = compare(master, renamed.entries(), differs=differs, gone=search.gone)
+    comparison.go_on_from(first.comparison)
+    changes = ChangeSet.collect(comparison, directory=spool, watch=watch, tally=search.change)
+    return _moved(Look(changes, first.draft, comparison), first, differs, renamed, unproven)
+
+
+def _of_all(
+    moves: Moves,
     first: Look,
     search: Search,
     kept: Spool,
+    listing: Listing,
     spool: Path,
     catalogues: Path,
     watch: Callable[[], None],
 ) -> Look:
-    draft, unproven = Draft.begun(catalogues), Spool(spool)
-    differs = SinceMoved(unproven.add)
+    renamed, unproven = Renamed(lambda: _read_again(listing), moves, spool, Spool(spool)), Spool(spool)
+    draft, differs = Draft.begun(catalogues), SinceMoved(unproven.add)
     comparison = compare(
         master_again(first.draft, kept),
         renamed.entries(),
@@ -183,9 +175,13 @@ def _compared(
         gone=search.gone,
     )
     changes = ChangeSet.collect(comparison, directory=spool, watch=watch, tally=search.change)
-    if not (comparison.keeps_links and differs.shared):
-        changes.moved_by(renamed.moves, renamed.elsewhere, unproven, renamed.gone)
-    return Look(changes, draft, comparison)
+    return _moved(Look(changes, draft, comparison), first, differs, renamed, unproven)
+
+
+def _moved(look: Look, first: Look, differs: SinceMoved, renamed: Renamed, unproven: Spool) -> Look:
+    if not (look.comparison.keeps_links and differs.shared):
+        look.changes.moved_by(renamed.moves, renamed.elsewhere, unproven, renamed.gone, first.changes.on_drive)
+    return look
 
 
 def _unmarked(entry: Entry) -> Entry:

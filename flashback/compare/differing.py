@@ -1,0 +1,132 @@
+"""What differed in a comparison, on both sides and in order, so that a second one need not look at all the rest.
+
+It lies on disk but for `IN_MEMORY` entries, whatever its length.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+
+from flashback.catalogue.frames import read_frame, write_frame
+from flashback.compare.comparison import Change, Comparison, What
+from flashback.compare.moves import Moves
+from flashback.walk.listing import Entry, Item, Kind, directories_above, order
+
+IN_MEMORY: Final = 8_000
+BATCH: Final = 500
+DIRECTORIES: Final = 20_000
+"""So many directories that have taken the place of another are remembered; with more of them all is looked at."""
+
+
+def by_path(item: Item) -> bytes:
+    """The key by which listings are sorted."""
+    return order(item.path)
+
+
+class Sorted:
+    """Entries that are put in order; iterable again once all were added. Raises `OSError` where there is no room."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._batch: list[Entry] = []
+        self._file: IO[bytes] | None = None
+        self._parts: list[tuple[int, int]] = []
+
+    def add(self, entry: Entry) -> None:
+        """One more, in any order."""
+        self._batch.append(entry)
+        if len(self._batch) >= IN_MEMORY:
+            self._spill()
+
+    def _spill(self) -> None:
+        self._batch.sort(key=by_path)
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115 - it lives as long as the list
+            weakref.finalize(self, self._file.close)
+        begin = self._file.tell()
+        for start in range(0, len(self._batch), BATCH):
+            write_frame(self._file, msgspec.msgpack.encode(self._batch[start : start + BATCH]))
+        self._file.flush()
+        self._parts.append((begin, self._file.tell()))
+        self._batch = []
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._batch.sort(key=by_path)
+        parts = [_Part(self._file.fileno(), *part).entries() for part in self._parts] if self._file is not None else []
+        return heapq.merge(self._batch, *parts, key=by_path) if parts else iter(self._batch)
+
+
+class _Part:
+    """A part of a file that is read by itself."""
+
+    def __init__(self, fd: int, begin: int, end: int) -> None:
+        self._fd, self._at, self._end = fd, begin, end
+
+    def read(self, length: int) -> bytes:
+        found = os.pread(self._fd, min(length, self._end - self._at), self._at)
+        self._at += len(found)
+        return found
+
+    def entries(self) -> Iterator[Entry]:
+        decode = msgspec.msgpack.Decoder(list[Entry]).decode
+        while frame := read_frame(self):
+            yield from decode(frame)
+
+
+class Differing:
+    """Given every change and everything that the drive would lose: what the master has of it (`new`), and the drive.
+
+    Of hard links all that there are belong to it, since what is to be done about one depends on the others.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.new, self.old = Sorted(directory), Sorted(directory)
+        self._exchanged: set[bytes] = set()
+
+    def gone(self, old: Entry) -> None:
+        """Something that the drive would lose."""
+        self.old.add(old)
+
+    def change(self, change: Change) -> None:
+        """Any difference."""
+        new, old = change.entry, change.old
+        if new is None or _linked(new, old):
+            return
+        self.new.add(new)
+        if old is not None and change.what is not What.REPLACE:
+            self.old.add(old)
+            if new.kind is Kind.DIRECTORY and new.ino != old.ino and len(self._exchanged) <= DIRECTORIES:
+                self._exchanged.add(new.path)
+
+    def complete(self, comparison: Comparison) -> None:
+        """After the last change."""
+        for member in comparison.linked:
+            self.new.add(member.new)
+            if member.old is not None and member.what is not What.REPLACE:
+                self.old.add(member.old)
+
+    def suffices(self, moves: Moves, kept: Iterable[bytes]) -> bool:
+        """Whether nothing else comes into it when things are moved.
+
+        That is so where each directory that moves is gone from its place and comes to a place where none was: all
+        below either differs. `kept` are places of which nothing can be said.
+        """
+        if len(self._exchanged) > DIRECTORIES:
+            return False
+        ends = {*moves.to, *moves.source}
+        if not ends.isdisjoint(self._exchanged):
+            return False
+        return all(ends.isdisjoint(chain((path,), directories_above(path))) for path in kept)
+
+
+def _linked(new: Entry, old: Entry | None) -> bool:
+    return new.kind is not Kind.DIRECTORY and (new.nlink > 1 or (old is not None and old.nlink > 1))
