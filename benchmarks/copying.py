@@ -333,7 +333,7 @@ class Stick:
 
 
 def errand(*argv: str | Path) -> str:
-    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, check=False)
+    done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         raise RuntimeError(f"{argv}: {done.stderr}")
     return done.stdout
