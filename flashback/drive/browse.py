@@ -17,7 +17,7 @@ from pathlib import Path
 from flashback.core.context import Context
 from flashback.core.descent import DIRECTORY
 from flashback.core.errors import DriveError, DriveState, Exit, StillHeld, UsageError
-from flashback.core.events import Finished, Note
+from flashback.core.events import Finished, Note, Remark, Remarked, RemarkKind
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.core.text import number, shown
@@ -94,7 +94,7 @@ def _open(context: Context, candidate: Candidate, stack: ResourceStack, place: P
     check_identity(candidate)
     mapping = _mapping(context, candidate, stack)
     with _top(context, candidate, mapping) as drive:
-        folders = _folders(drive)
+        folders = _folders(context, drive)
         if not folders:
             raise DriveError(f"{known.name} holds no state of any master yet", hint=f"flashback run {known.name}")
         if own:
@@ -160,13 +160,23 @@ def _mounted(context: Context, device: str, target: Path) -> None:
         mount.mount(context.run, device, target, read_only=True)
 
 
-def _folders(drive: OpenDrive) -> list[Shown]:
+def _folders(context: Context, drive: OpenDrive) -> list[Shown]:
+    """What can be looked into; what the drive does not give is told."""
     found = []
     for master in states.masters_on(drive.root):
         for state in states.states_of(drive.root, master):
-            with states.opened(drive.root, state) as (folder, name), layout.directory(folder, os.fsdecode(name)) as top:
-                found.append(Shown(Folder(state, _called(state)), btrfs.subvolume(top).id))
+            try:
+                found.append(_folder(drive, state))
+            except OSError as problem:
+                drive.watch()
+                what = f"{state.said} cannot be looked into: {problem.strerror}"
+                context.tell(Remarked(Remark(RemarkKind.GENERAL, master, b"", what)))
     return found
+
+
+def _folder(drive: OpenDrive, state: states.State) -> Shown:
+    with states.opened(drive.root, state) as (folder, name), layout.directory(folder, os.fsdecode(name)) as top:
+        return Shown(Folder(state, _called(state)), btrfs.subvolume(top).id)
 
 
 def _called(state: states.State) -> str:

@@ -114,10 +114,13 @@ def states_of(root: int, master: str) -> tuple[State, ...]:
 
 
 def _is_directory(folder: int, name: str) -> bool:
+    """One that cannot be read is one, too: whoever reads it hears why."""
     try:
         os.close(layout.open_directory(folder, name))
     except FileNotFoundError:
         return False
+    except OSError:
+        return True
     return True
 
 

@@ -17,7 +17,7 @@ from flashback.core.errors import UsageError
 from flashback.drive import layout
 from flashback.drive.spool import Spool
 from flashback.drive.states import Holding, State
-from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at
+from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at, unread
 from flashback.recover import destination
 from flashback.recover.wanted import Wanted, When
 
@@ -106,13 +106,21 @@ class Planner:
     owner: Owner | None = None
     found: dict[str, tuple[State, ...]] = field(default_factory=dict)
 
-    def find(self, wanted: Wanted) -> tuple[State, Item] | None:
-        """The newest state that comes into question and holds the path; `None` where there is none."""
+    def find(self, wanted: Wanted, closed: list[Trouble] | None = None) -> tuple[State, Item] | None:
+        """The newest state that comes into question and holds the path; `None` where there is none.
+
+        `closed` gets the states that might be newer, or hold it, and could not be looked into.
+        """
         if wanted.master not in self.found:
             self.found[wanted.master] = self.holding.states(wanted.master)
         for state in self.when.of(self.found[wanted.master]):
-            with self.holding.opened(state) as (folder, name):
-                item = looked_at(folder, b"/".join(filter(None, (name, wanted.path))))
+            try:
+                with self.holding.opened(state) as (folder, name):
+                    item = looked_at(folder, b"/".join(filter(None, (name, wanted.path))))
+            except OSError as problem:
+                if closed is not None:
+                    closed.append(not_looked_into(wanted.path, state, problem))
+                continue
             if item is not None:
                 return state, item
         return None
@@ -173,6 +181,12 @@ class Planner:
         if not os.path.lexists(to):
             to = Path(self.opened.enter_context(tempfile.TemporaryDirectory(prefix="flashback-")))
         return self.opened.enter_context(destination.directory(to, self.trusted))
+
+
+def not_looked_into(path: bytes, state: State, problem: OSError) -> Trouble:
+    """What is said of a state that did not even say whether it holds the path."""
+    found = unread(path, problem)
+    return Trouble(path, f"{state.said} cannot be looked into: {found.why}", found.damage)
 
 
 def with_the_way(source: int, rest: bytes, trouble: Callable[[Trouble], None]) -> Iterator[Item]:

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from flashback.config.values import Master
 from flashback.core.context import Context
-from flashback.core.errors import DriveGone, Exit, FlashbackError, UsageError
+from flashback.core.errors import DamageFound, DriveGone, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, rfc3339, shown, size
 from flashback.drive.reading import Reading
 from flashback.drive.states import Holding, State
+from flashback.drive.tree import Trouble
 from flashback.recover import in_place
 from flashback.recover.choice import choose
 from flashback.recover.destination import PREFIX, make_directory, staged
@@ -31,6 +32,7 @@ from flashback.recover.work import Done, Work
 from flashback.rotation.ledger import Ledger
 from flashback.tell import explain
 
+ANOTHER: Final = "look whether another drive or snapshot has them: the same command with --drive or --snapshot"
 AGAIN: Final = "give the same command again: what was copied is not copied again"
 ELSEWHERE: Final = "`flashback find NAME` says on which drive a file is; `flashback snapshots` lists the states on each"
 FINISHED: Final = frozenset({Exit.DONE, Exit.UNREAD, Exit.DAMAGE})
@@ -140,6 +142,7 @@ class Errand:
     masters: Sequence[Master]
     request: RestoreRequest
     found: list[Wanted] = field(default_factory=list)
+    closed: list[Trouble] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
     in_place: list[InPlace] = field(default_factory=list)
     done: list[Done] = field(default_factory=list)
@@ -150,7 +153,7 @@ class Errand:
         begun, source = self.context.clock(), self.source
         try:
             with source.held() as held, ExitStack() as opened:
-                self.found = self._found(held.holding)
+                self.found = self._found(held)
                 if not self.found:
                     return None
                 self._act(held, opened, self.found)
@@ -174,15 +177,23 @@ class Errand:
 
     # --- see and plan
 
-    def _found(self, holding: Holding) -> list[Wanted]:
-        """What of it is here; all masters of the drive where all are wanted."""
-        here = holding.masters()
+    def _found(self, held: Held) -> list[Wanted]:
+        """What of it is here; all masters of the drive where all are wanted.
+
+        Raises `DamageFound` where it may be here and no state could be looked into.
+        """
+        here = held.holding.masters()
         homes = {each.name: each.path for each in self.masters}
         wanted = list(self.request.wanted)
         if self.request.everything and not wanted:
             wanted = [Wanted(name, home=homes.get(name)) for name in here]
-        planner = Planner(holding, ExitStack(), self.request.when, None, ())
-        return [each for each in wanted if each.master in here and planner.find(each) is not None]
+        planner, closed = Planner(held.holding, ExitStack(), self.request.when, None, ()), list[Trouble]()
+        found = [each for each in wanted if each.master in here and planner.find(each, closed) is not None]
+        if closed:
+            held.watch()
+        if not found and closed:
+            raise DamageFound(f"{self.source.name}: {closed[0].why}", hint=ANOTHER)
+        return found
 
     def _act(self, held: Held, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
         self._plan(held.holding, opened, wanted)
@@ -226,9 +237,12 @@ class Errand:
             make_directory(to, request.trusted)
         planner = Planner(holding, opened, request.when, to, request.trusted, request.owner)
         for each in wanted:
-            found = planner.find(each)
+            closed: list[Trouble] = []
+            found = planner.find(each, closed)
             if found is not None:  # as was seen before
                 self._plan_one(planner, each, found[0])
+                self.parts[-1].troubles += closed
+                self.closed += closed
                 self._remark_incomplete(self.parts[-1])
         self._remark_left()
         files, total = totals(self.parts)
@@ -283,8 +297,9 @@ class Errand:
         lost = [each for each in troubles if each.damage]
         if lost:
             what = f"{number(len(lost), 'file')} could not be read from {self.source.name}, the rest is restored"
-            hint = "look whether another drive or snapshot has them: the same command with --drive or --snapshot"
-            return Exit.DAMAGE, _error("DamageFound", what, hint)
+            if len(lost) == len(self.closed):
+                what = f"{lost[0].why}; what is restored comes from an earlier state"
+            return Exit.DAMAGE, _error("DamageFound", what, ANOTHER)
         if doubtful := sum(len(done.doubtful) for done in self.done):
             are = f"{number(doubtful, 'file')} on {self.source.name} {'is' if doubtful == 1 else 'are'}"
             hint = f"all is restored; look at what another drive or snapshot has of {'it' if doubtful == 1 else 'them'}"

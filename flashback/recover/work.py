@@ -68,7 +68,7 @@ class Work:
     def restore(self, part: Part, put: Callable[[Staging, Done], None] | None = None) -> Done:
         """Restore one part, unless it is there already. `put` brings what is ready to its place, in another way."""
         if part.already is not None:
-            return Done(part, part.already, part.files, part.size)
+            return Done(part, part.already, part.files, part.size, list(part.troubles))
         done = Done(part, None, troubles=list(part.troubles))
         if not len(part.items):
             return done

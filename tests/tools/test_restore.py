@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -365,6 +366,53 @@ def test_where_both_copies_of_metadata_are_bad_the_rest_is_restored_and_what_is_
     assert len(given) > len(kept) // 2
     unnamed = [path for path in kept.keys() - given.keys() if not lost & {str(path), str(path.parent)}]
     assert unnamed == []
+
+
+def test_a_copy_that_cannot_be_looked_into_at_all_gives_way_to_the_newest_snapshot(
+    two: tuple[Rig, Rig], context: Context
+) -> None:
+    rig = two[0]
+    (rig.copy / "file").write_bytes(b"old")
+    rig.snapshot(OLD)
+    for count in range(500):
+        (rig.copy / f"{count}").write_bytes(b"new" * 50)
+    rot_top(rig, run("btrfs", "inspect-internal", "rootid", rig.copy).strip())
+    code, last = restored_from(two, context, "file")
+    assert (code, (rig.home / "back/file").read_bytes(), last.facts["restored"][0]["state"]) == (14, b"old", OLD)
+    (row,) = last.facts["unread"]
+    assert row["why"].endswith("cannot be looked into: Input/output error")
+    assert str(last.error and last.error["what"]).endswith("what is restored comes from an earlier state")
+
+
+def test_a_drive_that_gives_no_state_of_what_is_wanted_is_said_to_be_damaged(
+    two: tuple[Rig, Rig], context: Context
+) -> None:
+    for count in range(500):
+        (two[0].copy / f"{count}").write_bytes(b"new" * 50)
+    rot_top(two[0], run("btrfs", "inspect-internal", "rootid", two[0].copy).strip())
+    source = [Lying("red", two[0])]
+    told: list[Event] = []
+    request = RestoreRequest((two[0].wanted("7"),), to=two[0].home / "back")
+    assert restore_from(replace(context, tell=told.append), source, [], request, elsewhere="") == 14
+    (two[1].copy / "7").write_bytes(b"another drive has it")
+    assert restored_from(two, context, "7")[0] == 14
+    assert (two[0].home / "back/7").read_bytes() == b"another drive has it"
+
+
+def rot_top(rig: Rig, tree: str) -> None:
+    """Spoil both copies of the topmost block of a subvolume."""
+    run("sync", "-f", rig.drive)
+    image = rig.drive.parent / "btrfs.img"
+    run("umount", rig.drive)
+    dump = run("btrfs", "inspect-internal", "dump-tree", "-t", tree, image)
+    (logical,) = re.findall(r"^(?:node|leaf) (\d+)", dump, re.MULTILINE)[:1]
+    places = re.findall(r"physical (\d+)", run("btrfs-map-logical", "-l", logical, image))
+    assert len(places) == 2
+    with open(image, "r+b") as device:
+        for place in places:
+            device.seek(int(place) + 200)
+            device.write(b"rot")
+    run("mount", "-o", "loop,nosuid,nodev,noexec,noatime", image, rig.drive)
 
 
 def rot_metadata(rig: Rig, content: bytes) -> None:
