@@ -76,6 +76,16 @@ def is_private() -> bool:
         return False
 
 
+HINTS: Final = {
+    "File exists": "a drive that was pulled is still mounted: run `flashback close`",
+    "superblock": (
+        "look whether another drive has the files; what this one holds `btrfs restore` may get out without a mount: "
+        "docs/how-to/get-files-back.md"
+    ),
+}
+"""By words of mount's."""
+
+
 def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = (), read_only: bool = False) -> None:
     """Mount a Btrfs, always nosuid, nodev, noexec, noatime. Raises `DriveError`.
 
@@ -86,7 +96,7 @@ def mount(run: Runner, device: str, target: Path, *, options: Iterable[str] = ()
         run(Command(("mount", "-t", "btrfs", "-o", words, "--", device, str(target))))
     except CommandFailed as problem:
         said = problem.result.err.decode("utf-8", "replace")
-        hint = "a drive that was pulled is still mounted: run `flashback close`" if "File exists" in said else ""
+        hint = next((hint for words, hint in HINTS.items() if words in said), "")
         lines = [line for line in said.splitlines() if "dmesg(1)" not in line]
         words = lines[-1] if lines else problem.result.last_words
         raise DriveError(f"{device} cannot be mounted: {words.strip().rstrip('.')}", hint=hint) from problem

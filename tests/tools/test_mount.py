@@ -162,3 +162,23 @@ def test_what_is_mounted_in_a_private_namespace_is_seen_by_nobody_else_and_ends_
     assert in_a_child(work) == -signal.SIGKILL
     assert not mount.is_mounted(target)
     run("btrfs", "check", "--readonly", loop)  # refuses while it is mounted anywhere
+
+
+def test_a_drive_whose_first_superblock_is_bad_is_read_by_the_command_of_the_page(
+    loop: str, programs: Programs, tmp_path: Path
+) -> None:
+    place, rescued = tmp_path / "mnt", tmp_path / "rescued"
+    for folder in (place, rescued):
+        folder.mkdir()
+    run("mount", loop, place)
+    (place / "letter.txt").write_text("Dear reader")
+    run("umount", place)
+    with open(loop, "r+b") as device:
+        device.seek(64 << 10)
+        device.write(b"rot" * 1000)
+    with pytest.raises(DriveError) as caught:
+        mount.mount(programs, loop, place, read_only=True)
+    page = Path(__file__).resolve().parents[2] / str(caught.value.hint).rpartition(" ")[2]
+    (command,) = [line for line in page.read_text("utf-8").splitlines() if line.startswith("btrfs restore")]
+    run(*command.replace("/dev/mapper/flashback", loop).replace("/home/alice/rescued", str(rescued)).split())
+    assert (rescued / "letter.txt").read_text() == "Dear reader"
