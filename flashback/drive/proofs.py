@@ -48,12 +48,8 @@ class Proofs:
     def judged(self, master: str, path: bytes, item: Item, content: bytes) -> str:
         """What is wrong with a content that the drive gave, in words; empty where nothing is, and then it is noted."""
         version = version_mark(master, path, item.size, item.mtime_ns)
-        known = self._contents.known(version)
-        other = self._other(known, content)
-        if other is not None:
-            return f"its content is not what was read {self._where(other)}, with the same size and date"
-        self._note(known, version, self._drive, content, file_mark(master, item.ino, item.changed))
-        return ""
+        mark = file_mark(master, item.ino, item.changed)
+        return self._held_against(self._contents.known(version), version, content, mark)
 
     def compared(self, master: str, path: bytes, item: Item, content: bytes, its: tuple[int, int, bytes]) -> str:
         """The same for a copy and the master's file: `its` are inode number, time of change and content of that.
@@ -64,7 +60,7 @@ class Proofs:
         ino, ctime_ns, masters = its
         mark, known = file_mark(master, ino, ctime_ns), self._contents.known(version)
         if content == masters:
-            if said := self.judged(master, path, item, content):
+            if said := self._held_against(known, version, content, file_mark(master, item.ino, item.changed)):
                 return f"copy and master are equal, but {said}"
             self._note(known, version, MASTER, content, mark)
             return ""
@@ -78,6 +74,13 @@ class Proofs:
         if known[0].content == masters[:LENGTH]:
             return f"the master is {was}; the copy's content has changed since, or was never that"
         return f"{TWO}, and neither is {was}"
+
+    def _held_against(self, known: list[Known], version: bytes, content: bytes, mark: int) -> str:
+        other = self._other(known, content)
+        if other is not None:
+            return f"its content is not what was read {self._where(other)}, with the same size and date"
+        self._note(known, version, self._drive, content, mark)
+        return ""
 
     def _other(self, known: list[Known], content: bytes) -> Known | None:
         """What differs; first what this drive itself gave."""
