@@ -66,13 +66,13 @@ class Proofs:
             return ""
         if not known:
             return TWO
-        was = f"what was read {self._where(known[0])}"
+        was = f"as it was read {'' if known[0].this_turn else 'on '}{self._when(known[0])}"
         if known[0].content == content[:LENGTH]:
             untouched = any(each.place == MASTER and each.file == mark for each in known)
-            why = "though nothing wrote to the file: look at that disk" if untouched else "and kept its size and date"
-            return f"the copy is {was}; the master's content has changed since, {why}"
+            why = "though nothing wrote to the file: look at its disk" if untouched else "and kept its size and date"
+            return f"the copy is {was}; the master has changed since, {why}"
         if known[0].content == masters[:LENGTH]:
-            return f"the master is {was}; the copy's content has changed since, or was never that"
+            return f"the master is {was}; the copy is not"
         return f"{TWO}, and neither is {was}"
 
     def _held_against(self, known: list[Known], version: bytes, content: bytes, mark: int) -> str:
@@ -92,10 +92,15 @@ class Proofs:
             self._contents.note(version, place, content, mark)
 
     def _where(self, known: Known) -> str:
-        when = "just now" if known.this_turn else f"on {local(known.at)}"
+        when = self._when(known)
+        when = when if known.this_turn else f"on {when}"
         if known.place == self._drive:
-            return "in another state just now" if known.this_turn else f"here {when}"
+            return f"in another state {when}" if known.this_turn else f"here {when}"
         return f"in the master {when}" if known.place == MASTER else f"on {self._name(known.place)} {when}"
+
+    @staticmethod
+    def _when(known: Known) -> str:
+        return "just now" if known.this_turn else local(known.at)
 
 
 @contextmanager
