@@ -18,6 +18,8 @@ from flashback.drive.tree import Item
 from flashback.rotation.contents import LENGTH, MASTER, Contents, Known, file_mark, version_mark
 from flashback.rotation.ledger import Ledger
 
+AT_HAND: Final = 300_000
+"""So many files are remembered in memory (about 30 MB), so that those of the next snapshot need no question."""
 TWO: Final = "size and time are those of the master, the content is not"
 
 
@@ -29,14 +31,14 @@ class Proofs:
         self._drive = drive
         self._name = name
         self._met: set[int] = set()
-        """Files with several names, and those that are bad: each is read once."""
+        """Files that were read, or are about to be: those with several names, the bad ones, and the first `AT_HAND`."""
 
     def unread(self, master: str, path: bytes, item: Item) -> bool:
         """Whether this very file of the drive was not read yet, whatever snapshot it was met in."""
         mark = file_mark(master, item.ino, item.changed)
         if mark in self._met:
             return False
-        if item.links > 1:
+        if item.links > 1 or len(self._met) < AT_HAND:
             self._met.add(mark)
         known = self._contents.known(version_mark(master, path, item.size, item.mtime_ns))
         return not any(each.this_turn and each.place == self._drive and each.file == mark for each in known)
