@@ -143,7 +143,7 @@ class Run:
 
     def _begin(self, lines: tuple[journal.Line, ...]) -> None:
         """The ledger learns what the drive's journal knows, then gives the run its number."""
-        self.ledger.merge(self.known.uuid, [journal.as_dict(line) for line in lines])
+        self.ledger.merge(self.known.uuid, (journal.as_dict(line) for line in lines))
         self.report.sequence = self.ledger.begin_run(
             self.known.uuid,
             run_id=self.report.run_id,

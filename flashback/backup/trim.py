@@ -97,7 +97,7 @@ class Trim:
             clone = self._clone(lines)
             if not self.request.dry_run:
                 self._settle(clone)
-                self.ledger.merge(drive.known.uuid, [journal.as_dict(line) for line in lines])
+                self.ledger.merge(drive.known.uuid, (journal.as_dict(line) for line in lines))
             self.sequence = max(1, journal.last_sequence(lines))
             decided = self._decide(drive, lines)
             unwanted = [each for each in room.in_order(decided) if each.verdict.value is Value.NONE]

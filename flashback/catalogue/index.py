@@ -142,8 +142,11 @@ class Index:
         if names < looked * 5 // 4 + FEW:
             return False
         used = self.rows("SELECT count(DISTINCT node) FROM versions")[0][0]
-        with self.writing():
-            self.db.execute("UPDATE looked SET names = ?", (names,))
+        try:
+            with self.writing():
+                self.db.execute("UPDATE looked SET names = ?", (names,))
+        except OSError:  # where there is no room for that, there is none for another index
+            return False
         return bool(names > 2 * used + FEW)
 
     # --- what changes

@@ -32,8 +32,8 @@ BALLAST_MOST: Final = 16 * 1024 * 1024
 FORMAT_VERSION: Final = 1
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-LONGEST_JOURNAL: Final = 8 * 1024 * 1024
-"""Bytes; the last ones are read. Some ten thousand runs."""
+LONGEST_JOURNAL: Final = 16 * 1024 * 1024
+"""Bytes; of a longer one the last are read. Some ten thousand runs."""
 LARGEST_TEXT: Final = 1024 * 1024
 """Bytes of a text that is read as a whole: no exclusion file may be longer."""
 

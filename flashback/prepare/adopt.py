@@ -118,7 +118,7 @@ def _take_in(
         ledger.enrol(drive)
     else:
         ledger.end_header_change(drive.uuid, digest=drive.header_digest, length=drive.header_length)
-    ledger.merge(drive.uuid, [journal.as_dict(line) for line in contents.journal])
+    ledger.merge(drive.uuid, (journal.as_dict(line) for line in contents.journal))
     pins = journal.pins(contents.journal)
     ledger.replace_snapshots(
         drive.uuid, [SnapshotRecord(drive.uuid, *each, pinned=each[:2] in pins) for each in contents.snapshots]

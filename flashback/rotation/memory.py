@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime
@@ -210,7 +210,7 @@ class Runs(Tables):
             drive_uuid, master = found[0]["drive_uuid"], found[0]["master"]
             yield drive_uuid, master
 
-    def merge(self, drive_uuid: str, lines: Sequence[Mapping[str, Any]]) -> None:
+    def merge(self, drive_uuid: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """Learn what the drive's journal tells (`flashback.drive.journal` lines as plain types).
 
         What this machine recorded itself is not overwritten; what it did not see, or saw begin and not end, is
@@ -218,6 +218,7 @@ class Runs(Tables):
         """
         with self._writing():
             settled = self._settled(drive_uuid)
+            lines = [line for line in lines if line["run"] not in settled or line["mark"] == "scrub"]
             for run in rows.journal_runs(drive_uuid, [line for line in lines if line["run"] not in settled]):
                 self._learn_run(run)
             for scrub in rows.journal_scrubs(drive_uuid, lines):
