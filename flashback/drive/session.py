@@ -82,7 +82,8 @@ def _explained(drive: OpenDrive) -> Iterator[None]:
             raise
         raise NotFinished(
             f"reading or writing failed: {problem.strerror}",
-            hint=f"the kernel log (`dmesg`) says which disk failed; then: flashback run {drive.known.name}",
+            hint=f"the kernel log (dmesg) says which disk it was. If {drive.known.name}: back up to another drive; "
+            f"flashback scrub {drive.known.name} names what is damaged. Else: flashback run {drive.known.name}",
         ) from problem
 
 
