@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ from flashback.core.context import Context, Paths
 from flashback.core.errors import DriveState, NoSpace, NotFinished, UsageError
 from flashback.core.events import Event, Finished, Remarked, Step, StepBegun
 from flashback.core.signals import StopSignals
-from flashback.drive import journal
+from flashback.drive import browse, journal
 from flashback.drive.proofs import Proofs
 from flashback.drive.states import OnDrive
 from flashback.recover import destination
@@ -397,6 +398,22 @@ def test_a_drive_that_gives_no_state_of_what_is_wanted_is_said_to_be_damaged(
     (two[1].copy / "7").write_bytes(b"another drive has it")
     assert restored_from(two, context, "7")[0] == 14
     assert (two[0].home / "back/7").read_bytes() == b"another drive has it"
+
+
+def test_a_state_that_cannot_be_looked_into_is_told_and_the_others_are_shown(rig: Rig, context: Context) -> None:
+    rig.snapshot(OLD)
+    for count in range(500):
+        (rig.copy / f"{count}").write_bytes(b"new" * 50)
+    rot_top(rig, run("btrfs", "inspect-internal", "rootid", rig.copy).strip())
+    root = os.open(rig.drive, os.O_RDONLY)
+    try:
+        drive = SimpleNamespace(root=root, watch=lambda: None)
+        shown = browse._folders(replace(context, tell=rig.tell), drive)
+    finally:
+        os.close(root)
+    assert [each.folder.state.name for each in shown] == [OLD]
+    (remark,) = [event.remark for event in rig.events if isinstance(event, Remarked)]
+    assert remark.detail.endswith("cannot be looked into: Input/output error")
 
 
 def rot_top(rig: Rig, tree: str) -> None:
