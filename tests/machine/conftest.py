@@ -170,6 +170,10 @@ class Prepared:
     images: dict[str, Path]
     memory: bytes
 
+    def remembered_by(self, machine: Machine) -> None:
+        """From now on, and nothing else."""
+        machine.run(f"rm -rf {' '.join(MEMORY)} && tar -xP", given=self.memory)
+
 
 @pytest.fixture(scope="session")
 def prepared(image: Path, app: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
@@ -197,7 +201,7 @@ def prepare(machine: Machine, path: Path) -> Path:
 @pytest.fixture
 def red(fresh: Machine, make_stick: Callable[..., Stick], prepared: Prepared) -> Stick:
     """A prepared drive, not plugged in; the machine knows it, and blue, and no backup of either."""
-    fresh.run(f"rm -rf {' '.join(MEMORY)} && tar -xP", given=prepared.memory)
+    prepared.remembered_by(fresh)
     return make_stick("red", prepared.images["red"])
 
 

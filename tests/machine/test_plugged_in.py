@@ -201,6 +201,39 @@ def test_a_passphrase_that_nobody_types_opens_the_drive_under_the_unit(desk, red
     machine.run(f"rm -r $(dirname {drop}) /usr/local/sbin/red-passphrase; systemctl daemon-reload")
 
 
+@pytest.fixture
+def keyring(desk):
+    """Alice's, unlocked, with nothing in it."""
+    start = "rm -rf ~/.local/share/keyrings; gnome-keyring-daemon --unlock --components=secrets"
+    desk.machine.run(start, given="alice", user="alice")
+    yield
+    desk.machine.run("pkill -x gnome-keyring-d", user="alice")
+
+
+@pytest.mark.usefixtures("keyring")
+def test_what_was_typed_once_is_in_the_keyring_and_not_asked_for_again(desk, red, prepared):
+    desk.machine.flashback("drive", "set", "red", "passphrase=keyring")
+    red.plug()
+    desk.says_yes("red")
+    desk.sees("red: safe to remove")
+    red.unplug()
+    prepared.remembered_by(desk.machine)  # with no backup that would be too young
+    desk.machine.flashback("drive", "set", "red", "passphrase=keyring")
+    desk.begin()
+    red.plug()
+    desk.click(desk.sees("red: back up now?"), "now")
+    desk.sees("red: safe to remove")
+    assert desk.dialogs() == []
+
+
+@pytest.mark.usefixtures("red")
+def test_a_drive_that_is_due_is_told_once(desk):
+    desk.machine.run("systemctl start flashback-remind.service")
+    assert "red" in desk.sees("a backup is due")["body"]
+    desk.machine.run("systemctl start flashback-remind.service")
+    assert len(desk.shown("a backup is due")) == 1
+
+
 def test_two_that_are_plugged_in_together_are_backed_up_to_one_after_the_other(desk, red, blue):
     red.plug()
     blue.plug()
