@@ -21,7 +21,7 @@ SECRET = "/run/secret"
 MEMORY = ("/etc/flashback", "/var/lib/flashback")
 """What a machine knows of its drives."""
 BY_ID = "/dev/disk/by-id/usb-QEMU_QEMU_HARDDISK_{}-0:0"
-CHEAP = """
+_CHEAP = """
 import sys
 import flashback.tools.cryptsetup as cryptsetup
 cryptsetup.STANDARD = cryptsetup.PRACTICE
@@ -29,6 +29,7 @@ from flashback.cli import main
 sys.argv[0] = "flashback"
 main()
 """
+CHEAPLY = ("/opt/flashback/bin/python", "-c", _CHEAP)
 """`flashback` with a key derivation that costs nothing: argon2id takes half a minute here."""
 
 
@@ -193,7 +194,7 @@ def prepare(machine: Machine, path: Path) -> Path:
     stick = Stick(machine, path)
     init = ["init", stick.plug(), "--name", path.stem, "--master", MASTER, "--erase", "--no-recovery-key"]
     init += ["--no-first-run", "--passphrase-file", SECRET]
-    machine.run(["/opt/flashback/bin/python", "-c", CHEAP, *init])
+    machine.run([*CHEAPLY, *init])
     stick.unplug()
     return path
 
