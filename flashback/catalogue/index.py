@@ -23,6 +23,7 @@ APPLICATION: Final = 0x464C4249
 ROOT: Final = 1
 PIECE: Final = 64 * 1024
 """Bytes of names in a piece; one that is full is never written again."""
+GATHERED: Final = 5000
 BUSY_TIMEOUT: Final = 60.0
 FEW: Final = 20_000
 """So many names of what is in no state any more are no burden."""
@@ -174,28 +175,35 @@ class Index:
 
 
 class _Writer:
-    """Takes a delta in its order: the directories on the way to an entry are at hand, their numbers known."""
+    """Takes a delta in its order: the directories on the way to an entry are at hand, their numbers known.
+
+    What is new is gathered and written `GATHERED` rows at a time. Nothing needs to be asked about what lies in a
+    directory that is new itself.
+    """
 
     def __init__(self, db: sqlite3.Connection, tree: int, number: int) -> None:
         self._tree, self._number = tree, number
         self._ask = db.execute
         self._way: list[tuple[bytes, int]] = []
-        self._next = self._first = 1 + int(db.execute("SELECT max(id) FROM nodes").fetchone()[0])
+        self._next = self._first = self._new = 1 + int(db.execute("SELECT max(id) FROM nodes").fetchone()[0])
+        self._many = db.executemany
+        self._nodes: list[tuple[int, int, bytes]] = []
+        self._versions: list[tuple[object, ...]] = []
         self._names: list[bytes] = []
         self._empty = db.execute("SELECT NOT EXISTS (SELECT 1 FROM states WHERE tree = ?)", (tree,)).fetchone()[0]
 
     def take(self, seen: Seen) -> None:
         node = self._node(seen.path)
-        if not self._empty:
+        if not self._empty and node < self._new:
             self._end(node, below=seen.covers)
         if seen.kind == Kind.DIRECTORY:
             self._way.append((seen.path, node))
         if seen.kind != Kind.GONE:
             _path, kind, mode, uid, gid, size, mtime_ns, target, _fresh = seen
-            self._ask(
-                "INSERT OR REPLACE INTO versions VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?)",
-                (node, self._tree, self._number, kind, mode, uid, gid, size, mtime_ns, target or None),
-            )
+            facts = (kind, mode, uid, gid, size, mtime_ns, target or None)
+            self._versions.append((node, self._tree, self._number, *facts))
+        if len(self._versions) + len(self._nodes) >= GATHERED:
+            self.settle()
 
     def _node(self, path: bytes) -> int:
         if not path:
@@ -212,15 +220,14 @@ class _Writer:
         return self._child(node, name)
 
     def _child(self, parent: int, name: bytes) -> int:
-        found = self._ask("SELECT id FROM nodes WHERE parent = ? AND name = ?", (parent, name)).fetchone()
-        if found is not None:
-            return int(found[0])
+        if parent < self._new:
+            found = self._ask("SELECT id FROM nodes WHERE parent = ? AND name = ?", (parent, name)).fetchone()
+            if found is not None:
+                return int(found[0])
         node = self._next
-        self._ask("INSERT INTO nodes VALUES (?, ?, ?)", (node, parent, name))
         self._next += 1
+        self._nodes.append((node, parent, name))
         self._names.append(name)
-        if len(self._names) >= 10_000:
-            self.settle()
         return node
 
     def _end(self, node: int, *, below: bool) -> None:
@@ -242,6 +249,13 @@ class _Writer:
             self._ask("UPDATE versions SET until = ? WHERE tree = ? AND node = ? AND until IS NULL", (*key, node))
 
     def settle(self) -> None:
+        """Write what was gathered."""
+        self._many("INSERT INTO nodes VALUES (?, ?, ?)", self._nodes)
+        self._many("INSERT OR REPLACE INTO versions VALUES (?, ?, ?, NULL, ?, ?, ?, ?, ?, ?, ?)", self._versions)
+        self._nodes, self._versions = [], []
+        self._settle_names()
+
+    def _settle_names(self) -> None:
         """Add the names of new nodes to the pieces: to the last one while it has room, else to new ones."""
         names, self._names = self._names, []
         if not names:

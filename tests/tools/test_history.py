@@ -133,6 +133,13 @@ def test_what_another_hand_put_back_is_found_by_a_full_run(rig: Rig) -> None:
     assert_true(rig)
 
 
+def test_nothing_is_indexed_while_the_drive_is_held_and_whoever_asks_finds_it(rig: Rig) -> None:
+    (rig.master / "one").write_text("one")
+    rig.back_up()
+    assert not (rig.state / "catalogue/index.sqlite").exists()
+    assert_true(rig)
+
+
 def test_a_run_that_was_killed_before_the_catalogue_is_made_up_for_by_the_next(rig: Rig) -> None:
     (rig.master / "one").write_text("one")
     rig.back_up()

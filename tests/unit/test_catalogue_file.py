@@ -186,3 +186,19 @@ def test_joining_that_was_killed_before_the_older_was_let_go_loses_nothing(shelf
     assert living <= {link.state for link in shelf.chain()}
     with shelf.listing(shelf.chain()) as files_now:
         assert list(files_now) == [FILE._replace(size=4)]
+
+
+def test_what_was_just_made_is_taken_over_as_it_is_and_what_is_garbled_is_not(shelf, tmp_path) -> None:
+    shelf.write(header(1), [FILE])
+    file = tmp_path / header(1).name
+    (tmp_path / "other").mkdir()
+    fd = os.open(tmp_path / "other", os.O_RDONLY | os.O_DIRECTORY)
+    other = Shelf(fd)
+    other.take_over(shelf, file.name)
+    assert (tmp_path / "other" / file.name).read_bytes() == file.read_bytes()
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    other.remove(file.name)
+    with pytest.raises(CatalogueBroken):
+        other.take_over(shelf, file.name)
+    assert other.names() == []
+    os.close(fd)

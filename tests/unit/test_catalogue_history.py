@@ -45,11 +45,12 @@ def everything(lookup):
     }
 
 
-@given(steps(), st.sampled_from([0, index_room.FEW]))
+@given(steps(), st.sampled_from([0, index_room.FEW]), st.sampled_from([1, 5, index_room.GATHERED]))
 @settings(max_examples=60, deadline=None)
-def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done, few):
-    """Also where the index is made anew as soon as it has the name of anything that is gone."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(index_room, "FEW", few):
+def test_every_path_is_in_the_states_that_hold_it_and_in_no_other(done, few, gathered):
+    """Also where the index is made anew as soon as it has the name of anything that is gone, however it is written."""
+    room = mock.patch.multiple(index_room, FEW=few, GATHERED=gathered)
+    with tempfile.TemporaryDirectory() as folder, room:
         world = lived(Path(folder) / "catalogue", done)
         with world.shelves.index() as index:
             assert everything(Lookup(index)) == {
