@@ -22,7 +22,8 @@ from flashback.compare.moves import Moves
 from flashback.walk.listing import Entry, Item, Kind, directories_above, order
 
 IN_MEMORY: Final = 8_000
-BATCH: Final = 500
+BATCH: Final = 50
+"""Entries that are read at a time of each part that was put in order by itself."""
 DIRECTORIES: Final = 20_000
 """So many directories that have taken the place of another are remembered; with more of them all is looked at."""
 

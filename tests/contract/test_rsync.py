@@ -86,10 +86,10 @@ def test_an_owner_whom_the_system_does_not_know_has_no_other_groups(copying: Cop
     assert " --clear-groups " in argv[argv.index("-e") + 1]
 
 
-def test_root_needs_no_detour(copying: Copying) -> None:
+def test_root_stays_root_on_the_detour(copying: Copying) -> None:
     argv = copying.argv(uid=0, gid=0)
-    assert "-e" not in argv
-    assert argv[-2:] == ["./", f"{copying.drive}/"]
+    assert argv[argv.index("-e") + 1] == "setpriv --no-new-privs --pdeathsig KILL --"
+    assert argv[-2:] == ["env:./", f"{copying.drive}/"]
 
 
 @pytest.mark.parametrize(

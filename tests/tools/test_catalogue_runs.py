@@ -646,3 +646,19 @@ def test_where_something_only_seems_changed_nothing_is_written_and_no_snapshot_k
     report = rig.back_up()
     assert (report.plan.is_empty, report.snapshots) == (True, {})
     assert believes(rig)
+
+
+def test_the_list_of_names_is_read_in_pieces(rig: Rig) -> None:
+    """rsync reads a list for a copy on one machine byte by byte: two calls of the kernel for each."""
+
+    def calls() -> int:
+        """Calls of read(2) by this process and its children (proc_pid_io(5), `syscr`)."""
+        lines = Path("/proc/self/io").read_text("ascii").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith("syscr")))
+
+    names = [f"{number} {'x' * 200}" for number in range(300)]
+    for name in names:
+        (rig.master / name).touch()
+    before = calls()
+    rig.back_up()
+    assert calls() - before < sum(map(len, names)) // 4

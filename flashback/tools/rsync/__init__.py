@@ -161,14 +161,16 @@ def _argv(request: CopyRequest) -> tuple[str, ...]:
 
 
 def _source(request: CopyRequest) -> tuple[str, ...]:
-    """Root needs no detour. With one, rsync would check each name it is sent against each that was asked for.
+    """The detour, for root too: without it rsync reads the list of names byte by byte, with two calls of the kernel for
+    each (3.2.7 and 3.5.0; a million names take it half a minute), and with it in pieces.
 
-    That takes the square of their number, and fails over paths of some thousand bytes (3.5.0: "rejecting unrequested
-    file-list name"). `--trust-sender` (3.2.5) leaves it out; the sender is our own, and what its user might smuggle in
-    stays within the copy of what is theirs: `..` is refused all the same.
+    With it, rsync would check each name it is sent against each that was asked for. That takes the square of their
+    number, and fails over paths of some thousand bytes (3.5.0: "rejecting unrequested file-list name").
+    `--trust-sender` (3.2.5) leaves it out; the sender is our own, and what its user might smuggle in stays within the
+    copy of what is theirs: `..` is refused all the same.
     """
     if request.uid == 0:
-        return ("./",)
+        return ("--trust-sender", "-e", "setpriv --no-new-privs --pdeathsig KILL --", "env:./")
     groups = "--init-groups" if request.groups else "--clear-groups"
     ids = f"--reuid={request.uid} --regid={request.gid} {groups}"
     return ("--trust-sender", "-e", f"setpriv {ids} {_shield()} --no-new-privs --pdeathsig KILL --", "env:./")
