@@ -1,7 +1,7 @@
 """What a run that was killed has left open: a mapping of our name that nobody has mounted, in whatever namespace.
 
-A run tells its mapping to close itself as soon as it is mounted. Killed in the moments before that, it leaves the
-mapping open and nothing mounted; killed later, a program that it had started may hold the mount for a moment longer.
+A run tells its mapping to close itself as soon as it is open. Killed in the moment between, it leaves the mapping open
+and nothing mounted; killed later, a program that it had started may hold the mount for a moment longer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from flashback.core.context import Context
@@ -23,6 +23,20 @@ PREFIX: Final = "flashback-"
 """How the names of our mappings begin."""
 ENDS_WITHIN: Final = 5.0
 """Seconds that a program of the killed run is given to come to its end."""
+
+
+@contextlib.contextmanager
+def closing_with_us(context: Context, mapping: str) -> Iterator[None]:
+    """Have the kernel close the open mapping when its last user goes: in the block that is at least this process.
+
+    Whatever is mounted from it within the block uses it from then on. Raises `DriveError`, `OSError`.
+    """
+    descriptor = os.open(cryptsetup.mapper_path(mapping), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        cryptsetup.close_deferred(context.run, mapping)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def put_away_own(context: Context, mapping: str) -> None:

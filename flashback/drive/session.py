@@ -34,7 +34,7 @@ from flashback.core.stack import ResourceStack
 from flashback.core.text import shown
 from flashback.drive import layout, marker
 from flashback.drive.gone import used_otherwise, wait_until_gone
-from flashback.drive.leftover import mounted_by, named, put_away_own
+from flashback.drive.leftover import closing_with_us, mounted_by, named, put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
 from flashback.drive.turn import Turn
 from flashback.rotation.values import KnownDrive
@@ -160,14 +160,14 @@ class Session:
         stack.intend(f"the LUKS mapping {mapping}", lambda: self._close_mapping(mapping))
         self.unlock(mapping, read_only=read_only)
         self._awake.take(f"{known.name} is open")
-        stack.take(
-            f"the mount at {target}",
-            lambda: mount.mount(
-                context.run, cryptsetup.mapper_path(mapping), target, options=options, read_only=read_only
-            ),
-            lambda: mount.unmount(context.run, target),
-        )
-        cryptsetup.close_deferred(context.run, mapping)
+        with closing_with_us(context, mapping):  # killed from here on, we leave nothing open
+            stack.take(
+                f"the mount at {target}",
+                lambda: mount.mount(
+                    context.run, cryptsetup.mapper_path(mapping), target, options=options, read_only=read_only
+                ),
+                lambda: mount.unmount(context.run, target),
+            )
         with context.signals.held():
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.intend("the drive's top directory", lambda: os.close(root))

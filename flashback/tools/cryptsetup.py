@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from flashback.core.secret import Secret
 SYS_BLOCK: Final = Path("/sys/block")
 SUBSYSTEM: Final = "flashback"
 FOR_FLASH: Final = ("--allow-discards", "--perf-no_read_workqueue", "--perf-no_write_workqueue")
+GONE_WITHIN: Final = 2.0
+"""Seconds that the kernel is given for a deferred close that has begun: cryptsetup then finds nothing to close."""
 _REFUSED: Final = "No key available with this passphrase"
 
 
@@ -260,6 +263,9 @@ def close(run: Runner, mapping: str) -> None:
     reason = "it is still in use"
     try:
         run(Command(("cryptsetup", "close", mapping), ok=frozenset({0, 4})))
+        deadline = time.monotonic() + GONE_WITHIN
+        while is_open(mapping) and time.monotonic() < deadline:
+            time.sleep(0.01)
     except CommandFailed as problem:
         reason = problem.result.last_words
     if is_open(mapping):

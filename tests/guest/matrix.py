@@ -246,10 +246,7 @@ def record(command: str, kind: Kind, point: str, points: Iterable[str], code: in
 # --- the trial
 
 
-LEFT_OPEN = (
-    *("during cryptsetup open", "after cryptsetup open", "before mount", "during mount", "after mount"),
-    "before cryptsetup close --deferred",
-)
+LEFT_OPEN = ("during cryptsetup open", "after cryptsetup open", "before cryptsetup close --deferred")
 """Killed here, the mapping stays open: it is not yet told to close itself. The next command puts it away."""
 
 

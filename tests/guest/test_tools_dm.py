@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from flashback.core.command import Programs
 from flashback.core.errors import DriveError, FlashbackError, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
+from flashback.drive.leftover import closing_with_us
 from flashback.prepare.refusal import why_not
 from flashback.tools import block, btrfs, cryptsetup, mount, partition, udev
 from tests.conftest import run
 from tests.guest.conftest import PASSPHRASE, Stick, wait_for
+from tests.unit.drives import a_context
 
 RIGHT, WRONG = Secret(PASSPHRASE), Secret(b"wrong")
 NAME = "flashback-test"
@@ -190,6 +193,18 @@ def test_a_deferred_close_happens_when_the_mount_goes(mounted: Path, programs: P
     assert not cryptsetup.is_open(NAME)
 
 
+def test_what_is_never_mounted_is_closed_at_the_end_of_the_block(
+    volume: str, programs: Programs, tmp_path: Path
+) -> None:
+    """And the undo, which comes while the kernel is still at it, takes that for closed."""
+    for _each in range(20):
+        cryptsetup.open_with(programs, volume, NAME, secret=RIGHT)
+        with closing_with_us(replace(a_context(tmp_path), run=programs), NAME):
+            assert cryptsetup.is_open(NAME)
+        cryptsetup.close(programs, NAME)
+        assert not cryptsetup.is_open(NAME)
+
+
 def test_the_mount_is_found_by_the_mappings_number_whatever_the_source_is_called(mounted: Path, volume: str) -> None:
     (mapping,) = cryptsetup.mappings_of(uuid_of(volume))
     number = block.presence(mapping.path).number
@@ -201,15 +216,20 @@ def test_a_busy_drive_names_the_process_in_the_way(mounted: Path, programs: Prog
         mount.unmount(programs, mounted, patience=0)
 
 
-def test_a_killed_process_leaves_neither_mount_nor_mapping(volume: str, programs: Programs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", ["before it is mounted", "while it is mounted"])
+def test_a_killed_process_leaves_neither_mount_nor_mapping(
+    volume: str, programs: Programs, tmp_path: Path, killed: str
+) -> None:
     """The self-cleaning set-up of a run: private namespace, open, mount, deferred close."""
 
     def work() -> None:
         mount.private_namespace()
         cryptsetup.open_with(programs, volume, NAME, secret=RIGHT)
-        btrfs.make_filesystem(programs, f"/dev/mapper/{NAME}")
-        mount.mount(programs, f"/dev/mapper/{NAME}", tmp_path)
-        cryptsetup.close_deferred(programs, NAME)
+        with closing_with_us(replace(a_context(tmp_path), run=programs), NAME):
+            btrfs.make_filesystem(programs, f"/dev/mapper/{NAME}")
+            if killed == "before it is mounted":
+                os.kill(os.getpid(), signal.SIGKILL)
+            mount.mount(programs, f"/dev/mapper/{NAME}", tmp_path)
         (tmp_path / "file").write_text("held open until death")
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -157,6 +158,15 @@ class FakeKernel:
 
         self.step("unmount", deed)
 
+    @contextmanager
+    def closing_with_us(self, mapping: str) -> Iterator[None]:
+        self.step("defer", lambda: self.deferred.add(mapping))
+        try:
+            yield
+        finally:
+            if not self.mounted:
+                self.mappings.pop(mapping, None)
+
     def flush(self, path: str) -> None:
         if not self.device.exists():
             raise DriveGone(f"{path} cannot be flushed")
@@ -189,7 +199,7 @@ class FakeKernel:
         tool(cryptsetup, "opened_slot", lambda _run, _device, *, secret: self.tried(secret))
         tool(cryptsetup, "is_open", lambda name: name in self.mappings)
         tool(cryptsetup, "close", lambda _run, name: self.close(name))
-        tool(cryptsetup, "close_deferred", lambda _run, name: self.step("defer", lambda: self.deferred.add(name)))
+        tool(session, "closing_with_us", lambda _context, name: self.closing_with_us(name))
         tool(
             cryptsetup,
             "open_with",

@@ -30,7 +30,7 @@ from flashback.rotation.values import Standing
 from tests.unit.drives import OTHER, PASSPHRASE, RED, UUID, VOLUME, Person, a_context, a_signal
 
 BEFORE_OPENING = ("digest", "protected", "presence", "counters", "namespace")
-AFTER_OPENING = ("open", "mount", "defer", "fsid", "errors", "look")
+AFTER_OPENING = ("open", "defer", "mount", "fsid", "errors", "look")
 WRONG = Secret(b"battery staple")
 
 
@@ -110,7 +110,7 @@ def test_a_write_protected_drive_can_be_looked_at(use, kernel) -> None:
 
 def test_the_mapping_closes_by_itself_from_the_mount_on(use, kernel) -> None:
     use(lambda drive: kernel.steps.append("used"))
-    assert kernel.steps.index("mount") < kernel.steps.index("defer") < kernel.steps.index("used")
+    assert kernel.steps.index("defer") < kernel.steps.index("mount") < kernel.steps.index("used")
 
 
 def test_the_header_is_held_against_its_digest_before_the_passphrase_is_asked_for(use, kernel) -> None:
