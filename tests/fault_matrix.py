@@ -1,18 +1,22 @@
-"""Try every fault at every point of every command, and write docs/explanation/fault-matrix.md.
+"""Try every fault at every point of every command, and write docs/explanation/fault-matrix.md (make faults).
 
-    fault_matrix.py                 all of it, in two guests side by side; an hour or two (make faults)
-    fault_matrix.py run prune       only these commands; the rows of the others stay as they are
-    FLASHBACK_FAULTS=steps          in the environment: one point of each step, about a fifth of them
-    FLASHBACK_FAULTS=some           likewise: those of the ordinary tests
-    fault_matrix.py --from FOLDER   no trials: the page is written from the lines that trials have left there
+    fault_matrix.py                  all of it, in two guests side by side, for hours
+    fault_matrix.py run prune        only these commands; what the page says of the others stays
+    fault_matrix.py --into FOLDER    keep the lines that trials leave there; what has a good line there is not tried again
+    fault_matrix.py --from FOLDER    no trials: the page is written from such lines
+    FLASHBACK_FAULTS=steps           in the environment: one point of each step; `some`: two of each command
 
 Each trial leaves a line (tests/guest/matrix.py). What went wrong is printed, and makes it fail.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,96 +28,151 @@ from typing import Any
 
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs/explanation/fault-matrix.md"
-KINDS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "unplug", "exit 1", "not installed")
-COMMANDS = {
-    "run": "test_faults_everywhere.py",
-    "init": "test_faults_init.py",
-    **dict.fromkeys(("prune", "key change", "drive adopt", "close"), "nightly_changing.py"),
-    **dict.fromkeys(("restore", "scrub", "verify"), "nightly_reading.py"),
-}
-BESIDE = ("test_power_cuts.py", "test_hostile_drive.py", "nightly_long_life.py")
+COMMANDS = ("run", "init", "prune", "restore", "scrub", "verify", "drive adopt", "close", "key change")
+BESIDE = ("test_faults_run.py", "test_faults_write_errors.py", "test_power_cuts.py", "test_hostile_drive.py")
 """Trials of other kinds, which have no rows; they are tried with all of it."""
-GUEST = ("tests/vm/uml-run", "--mem", "1500M", "--scsi", "2:400", "--timeout", "10800")
+GUEST = ("tests/vm/uml-run", "--mem", "1500M", "--scsi", "2:400", "--timeout", "21600")
+FAULTS = {
+    "SIGKILL": ("the process is killed", "every point"),
+    "unplug": ("the stick is pulled", "every point"),
+    "SIGTERM": ("the signal comes from outside", "every point"),
+    "exit 1": ("a program fails: instead of its work, or after it", "before and after each program"),
+    "not installed": ("a program is not there", "once for each program"),
+    "write errors": ("the stick refuses every write from now on", "every second point"),
+    "host full": ("not a byte more fits on the file system of the ledger", "each step, each change of the ledger"),
+    "drive full": ("every free byte of the drive is taken", "every second point while it is mounted"),
+    "read errors": (
+        "no sector of the stick can be read from now on (what the kernel has in memory can)",
+        "every third",
+    ),
+    "crash": ("a program ends by SIGSEGV", "while each program works"),
+    "second run": ("another `flashback run` is started and awaited", "every sixth"),
+    "stopped a while": ("the process and its programs are stopped, and go on (SIGSTOP, SIGCONT)", "every sixth"),
+    "clock forward": ("the clock of the machine jumps two days ahead, and back for the next run", "every sixth"),
+    "clock back": ("it jumps two days back", "every sixth"),
+    "SIGINT": ("Ctrl-C", "every point"),
+    "SIGHUP": ("the terminal is closed", "every point"),
+}
+"""What each is, and at which points it is tried."""
+KINDS = tuple(FAULTS)
 INTRODUCTION = """# The fault matrix
 
-This page is written by `make faults`, which tries each fault at each point of each command on real LUKS2 drives in a kernel
+This page is written by `make faults`, which tries each fault at the points of each command on real LUKS2 drives in a kernel
 of its own. A *point* is a place in a command: before, during and after each program that it starts, around each line of the
-drive's journal, each flush, each transaction of the ledger, and after each step that it tells. The points are not listed by
-hand: a run of the command without a fault yields them. A step of the program that is missing here fails a test.
+drive's journal, each flush, each change of the ledger, and after each step that it tells. The points are not listed by
+hand: the command without a fault yields them. A step or a command of the program that is missing here fails a test.
 
 After each trial it is looked that
 
-- no drive is mounted in any process's view and no mapping is open, except after SIGKILL in the moment between `cryptsetup
-  open` and `cryptsetup close --deferred`, where the next command puts the mapping away;
-- what the command said of the drive is true of the kernel at that moment, and its exit code is the one that it told;
-- no process is left;
-- the same command, given again, comes to its end by itself;
+- no drive is mounted in any process's view, no mapping is open and no process is left; the exception is SIGKILL in the moment
+  between `cryptsetup open` and `cryptsetup close --deferred`, where the next command puts the mapping away, and
+  `umount` not installed, where the exit code is 12, which is true until the process ends;
+- what the command said of the drive is true of the kernel at that moment, its exit code is the one that it told and one that
+  the fault can lead to: never 1 (unexpected), 2 or 12, and 0 only if it did its work;
+- the same command, given again, comes to its end by itself; for `run` that is a run after another change of the master, for
+  `init` also a first run; after a jump of the clock it may be held by the guard of the clock, and is then allowed;
 - what it left is whole: a restored tree equals the master, one of the two passphrases opens the drive (the new one, if that
   was said), an adopted drive has all its snapshots;
 
-and after the last trial of each kind that a run completes, and that each state on the drive equals the master of its time,
-with none missing of those that were complete. A cell says how many points were tried, and the exit codes.
-
+and after every twenty trials the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a
+run last said "complete", each snapshot equals the master of its time, and none of those that were complete is missing.
 """
 EXPLAINED = """
-`run` is `run --scrub`. `before` is what comes before the first step. 0 in a cell: the command had done its work when the
-fault came. "exit 1" and "not installed" are answers of a program that the command started, so only its start is a point.
+## What is not in the matrix
 
-What is beside this matrix: [power cuts](failures.md#when-the-power-fails), [errors of the drive
-itself](failures.md), a full drive, a master that goes away, a full or read-only disk for the ledger.
+- Power cuts with lost and torn writes, I/O errors of dm-error and dm-flakey, a master that goes away or cannot be read, a
+  pulled drive that is put back at once, and a scrub that is stopped in the kernel have [tests of their
+  own](failures.md), with selected points.
+- A flush that fails where every write succeeds; a drive whose metadata are full while its data are not.
+- A machine that really sleeps and wakes: stopping and continuing the processes is what was tried. A drive that the
+  machine takes for newly plugged after it woke is a drive that was pulled and put back.
+- Sticks with a USB bridge: the disks are scsi_debug's. Real ones of QEMU are pulled in tests/machine, at a few points.
+- Faults of two kinds at once, and a second fault while the first is being dealt with.
+
+`FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about a hundred of these trials, and compare each outcome with
+this page.
 """
-
-HOW = {
-    "all": "every fault at every point",
-    "steps": "every fault at one point of each step",
-    "some": "every fault at a selection of points",
-}
+HOW = {"all": "all points", "steps": "one point of each step", "some": "two points of each command"}
 Cell = tuple[int, frozenset[str]]
 Rows = dict[tuple[str, str], dict[str, Cell]]
+"""By command and step, then by fault."""
 
 
 def main(words: Sequence[str]) -> int:
-    if words[:1] == ["--from"]:
-        return publish(list(trials(Path(words[1]))))
-    wanted = list(words) or list(COMMANDS)
-    files = [*dict.fromkeys(COMMANDS[each] for each in wanted), *(() if words else BESIDE)]
-    with tempfile.TemporaryDirectory(prefix="flashback-faults-") as folder:
-        with ThreadPoolExecutor(2) as guests:
-            codes = list(guests.map(lambda file: in_guest(file, folder), files))
-        return publish(list(trials(Path(folder)))) or max(codes)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=", ".join(COMMANDS))
+    parser.add_argument("--into", type=Path, metavar="FOLDER", help="keep the lines there; those that are there count")
+    parser.add_argument("--join", action="store_true", help="beside others that work into the same folder")
+    parser.add_argument("--guests", type=int, default=2, metavar="N")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="no trials: write the page")
+    given = parser.parse_args(words)
+    if unknown := set(given.commands) - set(COMMANDS):
+        parser.error(f"no command of the matrix: {', '.join(unknown)}")
+    if given.source:
+        return publish(given.source)
+    with contextlib.ExitStack() as stack:
+        folder = given.into or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flashback-faults-")))
+        if not given.join:
+            shutil.rmtree(folder / "claims", ignore_errors=True)
+        (folder / "claims").mkdir(parents=True, exist_ok=True)
+        files = ["nightly_matrix.py"] * given.guests + ([] if given.commands or given.join else list(BESIDE))
+        with ThreadPoolExecutor(given.guests) as guests:
+            codes = list(guests.map(lambda file: in_guest(file, folder, given.commands), files))
+        return max(codes) if given.join else publish(folder) or max(codes)
 
 
-def in_guest(file: str, folder: str) -> int:
+def in_guest(file: str, folder: Path, commands: Sequence[str]) -> int:
     """The tests of one file, at all points; what they say comes at once."""
     settings = {
         "FLASHBACK_FAULTS": os.environ.get("FLASHBACK_FAULTS", "all"),
-        "FLASHBACK_FAULT_RESULTS": folder,
+        "FLASHBACK_FAULT_RESULTS": str(folder),
+        "FLASHBACK_FAULT_COMMANDS": ",".join(commands),
+        "FLASHBACK_FAULT_GUEST": secrets.token_hex(4),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    argv = [*GUEST, "--rw", folder, "--", sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
+    argv = [*GUEST, "--rw", str(folder), "--", sys.executable, "-m", "pytest", "-q", "-p", "no:randomly"]
     argv += ["-p", "no:cacheprovider", f"tests/guest/{file}"]
     return subprocess.run(argv, cwd=TOP, env=os.environ | settings, stdin=subprocess.DEVNULL, check=False).returncode
 
 
 def trials(folder: Path) -> Iterator[dict[str, Any]]:
-    for file in sorted(folder.glob("*.jsonl")):
-        yield from map(json.loads, file.read_text("utf-8").splitlines())
+    """The last line of each trial. A guest that was ended may have left half a line."""
+    last: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.jsonl"), key=lambda file: file.stat().st_mtime):
+        for line in file.read_text("utf-8").splitlines():
+            if line.endswith("}"):
+                each = json.loads(line)
+                last[each["command"], each["kind"], each["point"]] = each
+    yield from last.values()
 
 
-def publish(found: Sequence[dict[str, Any]]) -> int:
+def publish(folder: Path) -> int:
     """Write the page; the commands that were not tried keep their rows."""
-    for each in found:
-        if each["wrong"]:
-            print(each["wrong"])
+    found = list(trials(folder))
+    wrong = [each for each in found if each["wrong"]]
+    for each in wrong:
+        print(each["wrong"])
     fresh = rows_of(found)
     tried = {command for command, _step in fresh}
     old = read(PAGE.read_text("utf-8")) if PAGE.exists() else {}
     kept = {key: row for key, row in old.items() if key[0] not in tried}
-    PAGE.write_text(page({**kept, **fresh}, HOW[os.environ.get("FLASHBACK_FAULTS", "all")]), "utf-8")
-    each_with_all = {each["command"]: each["of"] * 5 for each in found}
-    print(f"Points of each command times five faults: {each_with_all}, {sum(each_with_all.values())} together")
-    print(f"{len(found)} trials, {sum(bool(each['wrong']) for each in found)} of them went wrong. {PAGE}")
-    return 1 if any(each["wrong"] for each in found) or not found else 0
+    where = sorted({file.read_text("utf-8") for file in folder.glob("*.machine")})
+    PAGE.write_text(page({**kept, **fresh}, said_of(found, where)), "utf-8")
+    print(f"{len(found)} trials, {len(wrong)} of them went wrong. {PAGE}")
+    return 1 if wrong or not found else 0
+
+
+def said_of(found: Sequence[dict[str, Any]], where: Sequence[str]) -> str:
+    """When it was, on what, and what came of it."""
+    wrong = [each for each in found if each["wrong"]]
+    days = sorted({each["date"] for each in found if each.get("date")})
+    hours = sum(each.get("seconds", 0) for each in found) / 3600
+    how = HOW[os.environ.get("FLASHBACK_FAULTS", "all")]
+    lines = [f"Tried on {' and '.join(days)}, {how}, in {hours:.1f} hours of one processor: {'; '.join(where)}."]
+    if wrong:
+        lines += ["", f"{len(wrong)} trials went wrong, and are not in the tables:", ""]
+        lines += [f"- {each['command']}, {each['kind']}, {each['point']} ({each['code']})" for each in wrong]
+    return "\n".join(lines)
 
 
 def rows_of(found: Iterable[dict[str, Any]]) -> Rows:
@@ -131,22 +190,40 @@ def code_said(code: int) -> str:
     return "killed" if code == -9 else str(code)
 
 
-def page(rows: Rows, how: str) -> str:
-    total = sum(count for row in rows.values() for count, _codes in row.values())
-    lines = [
-        f"{total:,} trials, {how}:\n",
-        f"| command | step | {' | '.join(KINDS)} |",
-        f"|---|---|{'---|' * len(KINDS)}",
-    ]
-    commands = list(COMMANDS)
-    order = sorted(rows, key=lambda key: commands.index(key[0]))
-    for command, step in order:
-        cells = [said(rows[command, step].get(kind)) for kind in KINDS]
-        lines.append(f"| `{command}` | {step} | {' | '.join(cells)} |")
-    return INTRODUCTION + "\n".join(lines) + "\n" + EXPLAINED
+def page(rows: Rows, said: str) -> str:
+    parts = [INTRODUCTION, f"\n{said}\n\n", *overview(rows)]
+    for command in COMMANDS:
+        parts += of_command(command, {step: row for (name, step), row in rows.items() if name == command})
+    return "".join(parts) + EXPLAINED
 
 
-def said(cell: Cell | None) -> str:
+def overview(rows: Rows) -> Iterator[str]:
+    total: dict[tuple[str, str], int] = defaultdict(int)
+    for (command, _step), row in rows.items():
+        for kind, (count, _codes) in row.items():
+            total[kind, command] += count
+    yield f"## {sum(total.values()):,} trials\n\n"
+    yield f"| fault | what it is | tried at | {' | '.join(COMMANDS)} |\n|---|---|---|{'---:|' * len(COMMANDS)}\n"
+    for kind, (what, at) in FAULTS.items():
+        counts = [str(total[kind, command] or "–") for command in COMMANDS]
+        yield f"| {kind} | {what} | {at} | {' | '.join(counts)} |\n"
+    sums = [str(sum(total[kind, command] for kind in KINDS)) for command in COMMANDS]
+    yield f"| together | | | {' | '.join(sums)} |\n"
+    yield "\nA dash: not tried. In the tables below a cell says how many points of a step were tried, and the exit codes.\n"
+    yield "`before` is what comes before the first step. 0: the command did its work, the fault was none to it or too late.\n"
+
+
+def of_command(command: str, steps: dict[str, dict[str, Cell]]) -> Iterator[str]:
+    if not steps:
+        return
+    named = " (with `--scrub`)" if command == "run" else ""
+    yield f"\n## `{command}`{named}\n\n| fault | {' | '.join(steps)} |\n|---|{'---|' * len(steps)}\n"
+    for kind in KINDS:
+        if any(kind in row for row in steps.values()):
+            yield f"| {kind} | {' | '.join(told(row.get(kind)) for row in steps.values())} |\n"
+
+
+def told(cell: Cell | None) -> str:
     if cell is None:
         return "–"
     count, codes = cell
@@ -156,16 +233,18 @@ def said(cell: Cell | None) -> str:
 def read(text: str) -> Rows:
     """The rows of a page."""
     rows: Rows = {}
+    command, steps = "", [""]
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if not line.startswith("| `") or len(cells) != len(KINDS) + 2:
-            continue
-        row: dict[str, Cell] = {}
-        for kind, cell in zip(KINDS, cells[2:], strict=True):
-            if cell != "–":
-                count, _colon, codes = cell.partition(": ")
-                row[kind] = (int(count), frozenset(codes.split(", ")))
-        rows[cells[0].strip("`"), cells[1]] = row
+        if line.startswith("## "):
+            command, steps = line.split("`")[1] if "`" in line else "", []
+        elif command and cells[0] == "fault":
+            steps = cells[1:]
+        elif command and cells[0] in KINDS:
+            for step, cell in zip(steps, cells[1:], strict=True):
+                if cell != "–":
+                    count, _colon, codes = cell.partition(": ")
+                    rows.setdefault((command, step), {})[cells[0]] = (int(count), frozenset(codes.split(", ")))
     return rows
 
 

@@ -1,24 +1,20 @@
-"""The fault matrix: each command, at each of its points, with each fault; and the table of what came of it.
+"""The fault matrix: each command (`tried`), at each of its points, with each fault; and the lines of what came of it.
 
-`TRIED` is the list of the commands that hold a drive, with the steps that each of them takes. A unit test holds it
-against the code: a new step (`core.events.Step`) or a new command without a line here fails it. Within a step the
-points are not listed at all: a run without a fault yields them (see `faults`).
+Within a step the points are not listed at all: a run without a fault yields them (see `faults`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
-from flashback.core.events import Step
-from tests.guest.conftest import PASSPHRASE
+from tests.guest import trouble
 from tests.guest.faults import (
     MODE,
     SIGNALS,
@@ -26,182 +22,25 @@ from tests.guest.faults import (
     Fault,
     Kind,
     Scene,
-    manifest,
     nothing_held,
     said_the_truth,
     selected,
 )
-from tests.guest.machine import luks_on
+from tests.guest.tried import Tried, succeeded
 
-KINDS = (Kind.KILL, Kind.TERM, Kind.INT, Kind.HUP, Kind.UNPLUG)
+WRONG = (AssertionError, pytest.fail.Exception, OSError, ValueError, LookupError, subprocess.SubprocessError)
+"""What a trial that goes wrong can raise: also where it asks the drive by hand."""
+KINDS = (
+    *(Kind.KILL, Kind.UNPLUG, Kind.TERM, Kind.FAIL, Kind.MISSING, Kind.NO_WRITE, Kind.LEDGER_FULL),
+    *(Kind.FULL, Kind.NO_READ, Kind.CRASH, Kind.SECOND, Kind.STOP, Kind.FORWARD, Kind.BACK, Kind.INT, Kind.HUP),
+)
+"""In the order in which they are tried: what an earlier one tells is worth more."""
 RESULTS = os.environ.get("FLASHBACK_FAULT_RESULTS", "")
 """A folder in which each trial leaves a line; tests/fault_matrix.py makes the published table of them."""
+NAME = os.environ.get("FLASHBACK_FAULT_GUEST", "guest")
+"""Of the file with the lines: guests side by side have one each."""
 BEFORE = "before"
 """What stands in the table for the points before the first step of a command."""
-OTHER = b"quite another passphrase"
-ONE_STAYS = "keep: {last: 1, daily: 0, weekly: 0, monthly: 0, yearly: 0, min_free: 0B}\n"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A command that holds a drive. `steps`: those that it says it takes. `leaves_open`: its purpose is another.
-
-    `stage` is called before each trial and `again` after it, in the place of the command alone.
-    """
-
-    name: str
-    steps: frozenset[Step]
-    argv: Callable[[Scene], tuple[str, ...]]
-    stage: Callable[[Scene], None]
-    again: Callable[[Scene, Ended], None]
-    leaves_open: bool = False
-
-
-def with_secret(scene: Scene, *words: str) -> tuple[str, ...]:
-    return (*words, "--json", "--passphrase-file", str(scene.machine.secret))
-
-
-def succeeded(ended: Ended) -> Ended:
-    assert ended.code == 0, ended
-    return ended
-
-
-def nothing(*_given: object) -> None:
-    """No stage is needed."""
-
-
-# --- prune
-
-
-def something_to_prune(scene: Scene) -> None:
-    """One state more than the rules keep."""
-    scene.machine.back_up_only(scene.machine.master)
-    scene.machine.configure(scene.machine.config.read_text("utf-8") + ONE_STAYS)
-    for _each in range(2 if len(scene.finished) < 2 else 1):
-        scene.change()
-        scene.complete()
-
-
-def pruned(scene: Scene, _ended: Ended) -> None:
-    """What no rule keeps is gone in the end; what stays is looked at when all is over."""
-    succeeded(scene.machine.command(*with_secret(scene, "prune", "red")))
-    scene.finished = scene.finished[-2:]
-
-
-# --- restore
-
-
-def no_target(scene: Scene) -> None:
-    shutil.rmtree(target(scene), ignore_errors=True)
-
-
-def target(scene: Scene) -> Path:
-    return scene.machine.home / "restored"
-
-
-def restored(scene: Scene, ended: Ended) -> None:
-    """Whatever has its name there already is whole; given again, the command completes it."""
-    master = scene.machine.master
-    ready = target(scene) / "documents"
-    if ready.exists() or ended.code == 0:
-        assert manifest(ready) == manifest(master), ended
-    succeeded(scene.machine.command(*restore(scene)))
-    assert manifest(ready) == manifest(master)
-    left = [path.name for path in target(scene).iterdir() if path != ready]
-    assert left == [], "working directories were left behind"
-
-
-def restore(scene: Scene) -> tuple[str, ...]:
-    return with_secret(scene, "restore", "--all", "--drive", "red", "--to", str(target(scene)))
-
-
-# --- adopt
-
-
-def forgotten(scene: Scene) -> None:
-    shutil.rmtree(scene.machine.state)
-
-
-def adopted(scene: Scene, ended: Ended) -> None:
-    """Known or not, it can be adopted (again), and has all that it remembers."""
-    done = succeeded(scene.machine.command(*adopt(scene)))
-    assert done.last["snapshots"] == len(scene.finished) - 1, done
-
-
-def adopt(scene: Scene) -> tuple[str, ...]:
-    return with_secret(scene, "drive", "adopt", str(scene.stick.device), "--name", "red", "--yes")
-
-
-# --- close
-
-
-def being_looked_at(scene: Scene) -> None:
-    succeeded(scene.machine.command(*with_secret(scene, "mount", "red")))
-
-
-def closed(scene: Scene, _ended: Ended) -> None:
-    succeeded(scene.machine.command("close", "red", "--json"))
-
-
-# --- keys
-
-
-def key_change(scene: Scene) -> tuple[str, ...]:
-    """From whichever passphrase opens the drive now to the other one."""
-    new = scene.machine.home / "new-secret"
-    new.write_bytes(OTHER if scene.machine.secret.read_bytes() == PASSPHRASE else PASSPHRASE)
-    new.chmod(0o600)
-    return with_secret(scene, "key", "change", "red", "--new-passphrase-file", str(new))
-
-
-def a_key_opens(scene: Scene, ended: Ended) -> None:
-    """The new one, if that was said; else one of the two; and the drive is known with the header that it has now."""
-    secrets = [scene.machine.home / name for name in ("new-secret", "secret")]
-    opening = [each.read_bytes() for each in secrets if opens(scene.stick.device, each)]
-    assert opening, f"neither passphrase opens the drive\n{ended}"
-    if ended.code == 0:
-        assert opening[0] == secrets[0].read_bytes(), ended
-    scene.machine.secret.write_bytes(opening[0])
-    succeeded(scene.machine.command(*with_secret(scene, "verify", "red", "--sample", "1")))
-    for number in range(2, 8):  # a slot that was added and not settled; the next trial is to have its own
-        cryptsetup = ["cryptsetup", "luksDump", str(luks_on(scene.stick.device))]
-        if f"\n  {number}: luks2" in subprocess.run(cryptsetup, check=True, capture_output=True, text=True).stdout:
-            removal = with_secret(scene, "key", "remove", "red", "--slot", str(number))
-            scene.machine.command(*removal)
-
-
-def opens(device: Path, secret: Path) -> bool:
-    asked = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", str(luks_on(device))]
-    return subprocess.run(asked, input=secret.read_bytes(), check=False, capture_output=True).returncode == 0
-
-
-OPENED = frozenset({Step.OPEN, Step.CLOSE})
-PRUNE = Tried("prune", OPENED | {Step.PRUNE}, lambda s: with_secret(s, "prune", "red"), something_to_prune, pruned)
-RESTORE = Tried("restore", OPENED | {Step.PLAN, Step.RESTORE, Step.VERIFY}, restore, no_target, restored)
-SCRUB = Tried(
-    "scrub",
-    OPENED | {Step.SCRUB},
-    lambda s: with_secret(s, "scrub", "red"),
-    nothing,
-    lambda s, _e: nothing(succeeded(s.machine.command(*with_secret(s, "scrub", "red")))),
-)
-VERIFY = Tried(
-    "verify",
-    OPENED | {Step.VERIFY},
-    lambda s: with_secret(s, "verify", "red"),
-    nothing,
-    lambda s, _e: nothing(succeeded(s.machine.command(*with_secret(s, "verify", "red")))),
-)
-ADOPT = Tried("drive adopt", OPENED, adopt, forgotten, adopted)
-CLOSE = Tried("close", frozenset(), lambda _s: ("close", "red", "--json"), being_looked_at, closed, leaves_open=True)
-KEY_CHANGE = Tried("key change", frozenset(), key_change, nothing, a_key_opens)
-BY_FILE = {
-    "run": frozenset({*OPENED, Step.PLAN, Step.SNAPSHOT, Step.MOVE, Step.COPY, Step.DELETE, Step.SYNC, Step.SCRUB}),
-    "init": frozenset({Step.PARTITION, Step.FORMAT}),
-}
-"""The commands with a file of tests of their own."""
-TRIED = (PRUNE, RESTORE, SCRUB, VERIFY, ADOPT, CLOSE, KEY_CHANGE)
-STEPS = BY_FILE | {each.name: each.steps for each in TRIED}
 
 
 def step_of(point: str, points: Iterable[str]) -> str:
@@ -233,13 +72,24 @@ def unseen(command: str, kind: Kind, point: str, points: Iterable[str], code: in
     return [f"{command}, {kind} at {point} ({step}): {code} is not on {PAGE.name}; make faults writes it anew"]
 
 
+_ended = time.monotonic()
+
+
+def since_the_last() -> float:
+    """Seconds since this was called before: what a trial took, its stage and the command given again included."""
+    global _ended
+    before, _ended = _ended, time.monotonic()
+    return round(_ended - before, 2)
+
+
 def record(command: str, kind: Kind, point: str, points: Iterable[str], code: int, *, wrong: str = "") -> None:
     """Note a trial for the table."""
     if not RESULTS:
         return
     line = {"command": command, "kind": kind, "point": point, "code": code, "wrong": wrong}
-    line |= {"step": step_of(point, points), "of": len(list(points))}
-    with open(f"{RESULTS}/{os.getpid()}.jsonl", "a", encoding="utf-8") as file:
+    line |= {"step": step_of(point, points), "of": len(list(points)), "seconds": since_the_last()}
+    line["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+    with open(f"{RESULTS}/{NAME}.jsonl", "a", encoding="utf-8") as file:
         print(json.dumps(line), file=file)
 
 
@@ -248,6 +98,7 @@ def record(command: str, kind: Kind, point: str, points: Iterable[str], code: in
 
 LEFT_OPEN = ("during cryptsetup open", "after cryptsetup open", "before cryptsetup close --deferred")
 """Killed here, the mapping stays open: it is not yet told to close itself. The next command puts it away."""
+LEFT_OPEN_BY_INIT = (*LEFT_OPEN, "before mkfs", "during mkfs", "after mkfs")
 
 
 def points_of(scene: Scene, tried: Tried) -> list[str]:
@@ -261,55 +112,114 @@ def points_of(scene: Scene, tried: Tried) -> list[str]:
 
 
 def try_everywhere(scene: Scene, tried: Tried, points: list[str], few: Mapping[Kind, int]) -> None:
-    """Each kind of fault at each point (or at so many of them); everything that went wrong is told together."""
-    trials = [(kind, point) for kind in KINDS for point in selected(points, few[kind])]
+    """These kinds of fault at so many points each (or at each point); everything that went wrong is told together."""
+    trials = [(kind, point) for kind in few for point in selected(where(kind, points), few[kind])]
     wrong = [said for kind, point in trials if (said := tried_once(scene, tried, kind, point, points))]
-    scene.change()
-    scene.complete()
-    scene.look()
+    wrong += [looked] if (looked := look(scene)) else []
     assert not wrong, "\n\n".join(wrong)
+
+
+def look(scene: Scene) -> str:
+    """What is wrong with what is on the drive after one more run, in words."""
+    try:
+        scene.change()
+        scene.complete()
+        scene.look()
+    except WRONG as problem:
+        return f"what is on the drive: {problem}"
+    return ""
+
+
+def where(kind: Kind, points: list[str]) -> list[str]:
+    """The points at which such a fault can come."""
+    programs = {point.removeprefix("during ") for point in points if point.startswith("during ")}
+    starts = [point for point in points if point.startswith("before ") and point[7:] in programs]
+    if kind is Kind.FAIL:
+        return starts + [point for point in points if point.startswith("after ") and point[6:] in programs]
+    if kind is Kind.MISSING:
+        return list({point.split()[1]: point for point in reversed(starts)}.values())[::-1]
+    if kind is Kind.CRASH:
+        return [point for point in points if point.startswith("during ")]
+    if kind is Kind.FULL:
+        mounted = [number for number, point in enumerate(points) if point.startswith(("after mount", "before umount"))]
+        return points[mounted[0] : mounted[-1] + 1 : 2] if mounted else []
+    if kind is Kind.LEDGER_FULL:
+        return [point for point in points if point.startswith(("before ledger", "told StepBegun", "before lsblk"))]
+    return points[:: SPARSE.get(kind, 1)]
+
+
+SPARSE = {Kind.NO_WRITE: 2, Kind.NO_READ: 3, Kind.STOP: 6, Kind.SECOND: 6, Kind.BACK: 6, Kind.FORWARD: 6}
+"""Of so many points one is tried."""
 
 
 def tried_once(scene: Scene, tried: Tried, kind: Kind, point: str, points: list[str]) -> str:
     """What went wrong, in words."""
-    said = ""
-    tried.stage(scene)
-    argv, disk = tried.argv(scene), scene.stick.device
-    ended = scene.machine.command(*argv, fault=Fault(point, kind, disk.name))
+    said, code = "", 99
     try:
+        tried.stage(scene)
+        argv, disk = tried.argv(scene), scene.stick.device
+        ended = scene.machine.command(*argv, fault=Fault(point, kind, disk.name, home=scene.machine.home))
+        code = ended.code
         judge(tried, kind, point, ended, disk)
-    except (AssertionError, pytest.fail.Exception) as problem:
-        said = f"{tried.name}, {kind} at {point}: {problem}"
+        tried.judge(kind, point, ended, disk)
+        if kind is Kind.SECOND:
+            judge_second(scene.machine.second)
+    except WRONG as problem:
+        said = f"{tried.name}, {kind} at {point}: {type(problem).__name__}: {problem}"
     try:
         if not scene.stick.is_plugged:
             scene.stick.replug()
+        trouble.heal(kind, scene)
         tried.again(scene, ended)
         nothing_held()
-    except (AssertionError, pytest.fail.Exception) as problem:
-        said += f"{tried.name}, {kind} at {point}, the same again: {problem}"
+    except WRONG as problem:
+        said += f"{tried.name}, {kind} at {point}, the same again: {type(problem).__name__}: {problem}"
         scene.machine.command("close", "red")
-    said += "".join(unseen(tried.name, kind, point, points, ended.code))
-    record(tried.name, kind, point, points, ended.code, wrong=said)
+    said += "".join(unseen(tried.name, kind, point, points, code))
+    record(tried.name, kind, point, points, code, wrong=said)
     return said
+
+
+NEVER = {-9, 1, 2, 12, 99}
+"""Exit codes that none of these faults leads to, but SIGKILL; 12 would say that something is still held."""
+ENDS: dict[Kind, set[int]] = {
+    Kind.KILL: {-9},
+    Kind.UNPLUG: {0, 4, 10},
+    Kind.MISSING: {0, 6},
+    Kind.FULL: {0, 10, 11, 15},
+    Kind.STOP: {0},
+    Kind.SECOND: {0},
+    Kind.BACK: {0, 13},
+    Kind.FORWARD: {0, 13},
+    **{kind: {0, 128 + number} for kind, number in SIGNALS.items() if kind is not Kind.KILL},
+}
 
 
 def judge(tried: Tried, kind: Kind, point: str, ended: Ended, disk: Path) -> None:
     """What holds after any of these faults, whatever the command."""
     assert point in ended.points, f"the point was not reached\n{ended}"
-    if kind is Kind.KILL:
-        assert ended.code == -9, ended
-    elif kind is Kind.UNPLUG:
-        assert ended.code in {0, 4, 10}, ended
-    else:
-        assert ended.code in {128 + SIGNALS[kind], 0}, ended
+    if kind is Kind.MISSING and "umount" in point:
+        assert ended.code == 12 or tried.leaves_open, ended
+        nothing_held(but=["flashback-red"] if tried.leaves_open else [])
+        return
+    assert ended.code in ENDS[kind] if kind in ENDS else ended.code not in NEVER, ended
     if ended.last.get("event") == "finished":
         assert ended.last["exit_code"] == ended.code or kind is Kind.KILL, ended
         said_the_truth(ended, disk) if not closed_before_it_was_pulled(kind, point, ended) else None
     if tried.leaves_open and ended.code != 0:
         return
-    nothing_held(but=["flashback-red"] if kind is Kind.KILL and point.startswith(LEFT_OPEN) else [])
+    left = LEFT_OPEN_BY_INIT if tried.name == "init" else LEFT_OPEN
+    nothing_held(but=["flashback-red"] if kind is Kind.KILL and point.startswith(left) else [])
+
+
+def judge_second(second: Ended | None) -> None:
+    """The other run came too early, or the first had let go already."""
+    assert second is not None, "there was no second"
+    assert second.code in {0, 3}, second
+    assert second.code == 0 or not second.last["safe_to_remove"], second
 
 
 def closed_before_it_was_pulled(kind: Kind, point: str, ended: Ended) -> bool:
-    """It was pulled when the command had already seen that it was closed."""
-    return kind is Kind.UNPLUG and "told StepDone close" in ended.points[: ended.points.index(point) + 1]
+    """It was pulled when the command had already seen that it was closed, or had said its last word."""
+    passed = ended.points[: ended.points.index(point) + 1]
+    return kind is Kind.UNPLUG and any(each.startswith(("told StepDone close", "told Finished")) for each in passed)
