@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from flashback.core.events import Step
+
 TOP = Path(__file__).resolve().parent.parent
 PAGE = TOP / "docs/explanation/fault-matrix.md"
 COMMANDS = ("run", "init", "prune", "restore", "scrub", "verify", "drive adopt", "close", "key change")
@@ -92,7 +94,8 @@ EXPLAINED = """
 `FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about a hundred of these trials, and compare each outcome with
 this page.
 """
-HOW = {"all": "all points", "steps": "one point of each step", "some": "two points of each command"}
+ORDER = ("before", *map(str, Step))
+"""Of the columns."""
 Cell = tuple[int, frozenset[str]]
 Rows = dict[tuple[str, str], dict[str, Cell]]
 """By command and step, then by fault."""
@@ -157,18 +160,22 @@ def publish(folder: Path) -> int:
     old = read(PAGE.read_text("utf-8")) if PAGE.exists() else {}
     kept = {key: row for key, row in old.items() if key[0] not in tried}
     where = sorted({file.read_text("utf-8") for file in folder.glob("*.machine")})
-    PAGE.write_text(page({**kept, **fresh}, said_of(found, where)), "utf-8")
+    planned = json.loads(plan.read_text("utf-8")) if (plan := folder / "planned.json").exists() else {}
+    of = sum(sum(planned[command].values()) for command in tried if command in planned)
+    PAGE.write_text(page({**kept, **fresh}, said_of(found, where, of)), "utf-8")
     print(f"{len(found)} trials, {len(wrong)} of them went wrong. {PAGE}")
     return 1 if wrong or not found else 0
 
 
-def said_of(found: Sequence[dict[str, Any]], where: Sequence[str]) -> str:
-    """When it was, on what, and what came of it."""
+def said_of(found: Sequence[dict[str, Any]], where: Sequence[str], of: int) -> str:
+    """When it was, on what, and what came of it. `of`: how many trials there are in all."""
     wrong = [each for each in found if each["wrong"]]
     days = sorted({each["date"] for each in found if each.get("date")})
     hours = sum(each.get("seconds", 0) for each in found) / 3600
-    how = HOW[os.environ.get("FLASHBACK_FAULTS", "all")]
-    lines = [f"Tried on {' and '.join(days)}, {how}, in {hours:.1f} hours of one processor: {'; '.join(where)}."]
+    good = len(found) - len(wrong)
+    made = f"{len(found):,} of the {max(of, len(found)):,} trials that there are were made on {' and '.join(days)}"
+    came = f"{good:,} went well, {len(wrong)} did not. A small number or a dash below: the rest was not made."
+    lines = [f"{made}, in {hours:.1f} hours of one guest: {came} {'; '.join(where)}."]
     if wrong:
         lines += ["", f"{len(wrong)} trials went wrong, and are not in the tables:", ""]
         lines += [f"- {each['command']}, {each['kind']}, {each['point']} ({each['code']})" for each in wrong]
@@ -193,7 +200,8 @@ def code_said(code: int) -> str:
 def page(rows: Rows, said: str) -> str:
     parts = [INTRODUCTION, f"\n{said}\n\n", *overview(rows)]
     for command in COMMANDS:
-        parts += of_command(command, {step: row for (name, step), row in rows.items() if name == command})
+        of_it = sorted((step for name, step in rows if name == command), key=ORDER.index)
+        parts += of_command(command, {step: rows[command, step] for step in of_it})
     return "".join(parts) + EXPLAINED
 
 

@@ -46,6 +46,8 @@ def scenes() -> Iterator[dict[str, Scene]]:
 def test_stopped_anywhere_it_lies_about_nothing_loses_nothing_and_can_be_given_again(scenes: dict[str, Scene]) -> None:
     points = {tried.name: points_of(scenes[tried.name], tried) for tried in TRIED}
     (Path(RESULTS) / f"{NAME}.machine").write_text(this_machine(), "utf-8")
+    all_of_it = {each.name: {kind: len(where(kind, points[each.name])) for kind in KINDS} for each in TRIED}
+    (Path(RESULTS) / "planned.json").write_text(json.dumps(all_of_it), "utf-8")
     done = already()
     wrong = []
     for kind, tried, block in blocks(points):

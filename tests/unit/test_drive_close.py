@@ -77,10 +77,18 @@ def test_a_drive_that_is_not_open_is_nothing_to_do_and_safe(close) -> None:
 
 def test_a_drive_that_was_pulled_while_open_is_put_away_and_told_as_gone(left_open, close, plugged) -> None:
     left_open.mappings["luks-by-hand"] = False
+    left_open.device.unlink()
     plugged.clear()
     last = close("red")
     assert left_open.holds_nothing
     assert (last.drive_state, last.safe_to_remove) == (DriveState.GONE, False)
+
+
+def test_a_drive_that_is_there_and_cannot_be_read_any_more_is_not_told_as_gone(left_open, close, plugged) -> None:
+    plugged.clear()
+    last = close("red")
+    assert left_open.holds_nothing
+    assert (last.drive_state, last.safe_to_remove) == (DriveState.CLOSED, False)
 
 
 def test_a_drive_in_use_names_who_is_in_the_way(left_open, close) -> None:
