@@ -18,6 +18,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import stat
@@ -416,21 +417,24 @@ def mappings() -> list[str]:
     return sorted(name for name in names if name.startswith("flashback"))
 
 
-def mounts_anywhere(what: str) -> list[str]:
-    """The mounts, in any namespace of any process, of which the line contains `what`."""
+def mounts_anywhere() -> list[str]:
+    """The mounts of drives, in any namespace of any process. The kernel may name the mapping as udev does: /dev/dm-0."""
     found = set()
     for file in Path("/proc").glob("[0-9]*/mountinfo"):
         try:
-            found |= {line for line in file.read_text("utf-8", "replace").splitlines() if what in line}
+            found |= set(DRIVE_MOUNTED.findall(file.read_text("utf-8", "replace")))
         except OSError:
             continue
     return sorted(found)
 
 
+DRIVE_MOUNTED = re.compile(r"^.* (/\S+) .* - btrfs /dev/(?:mapper/flashback|dm-).*$", re.MULTILINE)
+
+
 def nothing_held(*, but: Iterable[str] = ()) -> None:
     """No drive is mounted in any namespace, and no mapping is there but those named."""
     allowed = set(but)
-    wait_for(lambda: not mounts_anywhere("/dev/mapper/flashback"), "every mount to go")
+    wait_for(lambda: not mounts_anywhere(), f"every mount to go ({mounts_anywhere()})")
     wait_for(lambda: not set(mappings()) - allowed, f"every mapping to go ({mappings()})")
 
 

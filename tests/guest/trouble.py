@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import run
-from tests.guest.faults import Kind, Scene
+from tests.guest.faults import DRIVE_MOUNTED, Kind, Scene
 
 DAYS = 86_400
 JUMPS = {Kind.BACK: -2 * DAYS, Kind.FORWARD: 2 * DAYS}
@@ -88,7 +87,7 @@ def crash(program: str) -> None:
 
 def fill_the_drive() -> None:
     """Every free byte of the drive that this process has mounted."""
-    found = re.search(r" (/\S+) .* /dev/mapper/flashback", Path("/proc/self/mountinfo").read_text("utf-8"))
+    found = DRIVE_MOUNTED.search(Path("/proc/self/mountinfo").read_text("utf-8"))
     assert found, "no drive is mounted"
     with open(f"{found[1]}/filler", "wb") as file:
         for step in (16 << 20, 1 << 20, 4096):
