@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import hashlib
 import itertools
@@ -262,7 +263,9 @@ def _main(argv: tuple[str, ...]) -> int:
 
 
 def preload() -> None:
-    """Import all that a run imports, once."""
+    """Import all that a run imports, once, and have the command line made."""
+    import typer.main
+
     import flashback.backup.service
     import flashback.backup.trim
     import flashback.cli
@@ -277,7 +280,10 @@ def preload() -> None:
     import flashback.recover.service
     import flashback.tell.jsonlines
     import flashback.tell.plain
-    import flashback.tell.summary  # noqa: F401
+    import flashback.tell.summary
+
+    typer.main.get_command = functools.cache(typer.main.get_command)
+    typer.main.get_command(flashback.cli.app)
 
 
 class Points:
