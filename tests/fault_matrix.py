@@ -52,8 +52,8 @@ FAULTS = {
     "stopped a while": ("the process and its programs are stopped, and go on (SIGSTOP, SIGCONT)", "every sixth"),
     "clock forward": ("the clock of the machine jumps two days ahead, and back for the next run", "every sixth"),
     "clock back": ("it jumps two days back", "every sixth"),
-    "SIGINT": ("Ctrl-C", "every point"),
-    "SIGHUP": ("the terminal is closed", "every point"),
+    "SIGINT": ("Ctrl-C", "every fourth point"),
+    "SIGHUP": ("the terminal is closed", "every fourth"),
 }
 """What each is, and at which points it is tried."""
 KINDS = tuple(FAULTS)
@@ -76,7 +76,7 @@ After each trial it is looked that
 - what it left is whole: a restored tree equals the master, one of the two passphrases opens the drive (the new one, if that
   was said), an adopted drive has all its snapshots;
 
-and after every twenty trials the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a
+and after at most twenty runs, and each time that all commands have met a fault, the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a
 run last said "complete", each snapshot equals the master of its time, and none of those that were complete is missing.
 """
 EXPLAINED = """

@@ -149,7 +149,16 @@ def where(kind: Kind, points: list[str]) -> list[str]:
     return points[:: SPARSE.get(kind, 1)]
 
 
-SPARSE = {Kind.NO_WRITE: 2, Kind.NO_READ: 3, Kind.STOP: 6, Kind.SECOND: 6, Kind.BACK: 6, Kind.FORWARD: 6}
+SPARSE = {
+    Kind.INT: 4,
+    Kind.HUP: 4,
+    Kind.NO_WRITE: 2,
+    Kind.NO_READ: 3,
+    Kind.STOP: 6,
+    Kind.SECOND: 6,
+    Kind.BACK: 6,
+    Kind.FORWARD: 6,
+}
 """Of so many points one is tried."""
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(6 * 3600)
 COMMANDS = os.environ.get("FLASHBACK_FAULT_COMMANDS", "").split(",")
 WANTED = os.environ.get("FLASHBACK_FAULT_KINDS", "").split(",")
 BLOCK = 20
-"""Points after which somebody looks by hand at what is on the drive."""
+"""Points after which somebody looks by hand at what is on the drive, at the latest."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_stopped_anywhere_it_lies_about_nothing_loses_nothing_and_can_be_given_a
             scene = scenes[tried.name]
             scene.allowed = ()
             wrong += [said for each in todo if (said := tried_once(scene, tried, kind, each, points[tried.name]))]
-            if looked := look(scene):
+            if tried.name in {"run", "prune", TRIED[-1].name} and (looked := look(scene)):  # it takes a run of its own
                 wrong.append(looked)
                 record(tried.name, kind, f"{block[0]} and after", points[tried.name], 0, wrong=looked)
     assert not wrong, f"{len(wrong)} trials went wrong"
