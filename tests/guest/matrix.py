@@ -31,8 +31,8 @@ from tests.guest.tried import Tried, succeeded
 WRONG = (AssertionError, pytest.fail.Exception, OSError, ValueError, LookupError, subprocess.SubprocessError)
 """What a trial that goes wrong can raise: also where it asks the drive by hand."""
 KINDS = (
-    *(Kind.KILL, Kind.UNPLUG, Kind.TERM, Kind.FAIL, Kind.MISSING, Kind.NO_WRITE, Kind.LEDGER_FULL),
-    *(Kind.FULL, Kind.NO_READ, Kind.CRASH, Kind.SECOND, Kind.STOP, Kind.FORWARD, Kind.BACK, Kind.INT, Kind.HUP),
+    *(Kind.KILL, Kind.NO_WRITE, Kind.LEDGER_FULL, Kind.FULL, Kind.NO_READ, Kind.SECOND, Kind.BACK, Kind.FORWARD),
+    *(Kind.STOP, Kind.CRASH, Kind.MISSING, Kind.FAIL, Kind.UNPLUG, Kind.TERM, Kind.INT, Kind.HUP),
 )
 """In the order in which they are tried: what an earlier one tells is worth more."""
 RESULTS = os.environ.get("FLASHBACK_FAULT_RESULTS", "")
