@@ -36,24 +36,27 @@ BESIDE = ("test_faults_run.py", "test_faults_write_errors.py", "test_power_cuts.
 GUEST = ("tests/vm/uml-run", "--mem", "1500M", "--scsi", "2:400", "--timeout", "21600")
 FAULTS = {
     "SIGKILL": ("the process is killed", "every point"),
-    "unplug": ("the stick is pulled", "every point"),
-    "SIGTERM": ("the signal comes from outside", "every point"),
-    "exit 1": ("a program fails: instead of its work, or after it", "before and after each program"),
-    "not installed": ("a program is not there", "once for each program"),
     "write errors": ("the stick refuses every write from now on", "every second point"),
     "host full": ("not a byte more fits on the file system of the ledger", "each step, each change of the ledger"),
     "drive full": ("every free byte of the drive is taken", "every second point while it is mounted"),
     "read errors": (
         "no sector of the stick can be read from now on (what the kernel has in memory can)",
-        "every third",
+        "every third point",
     ),
+    "second run": ("another `flashback run` is started and awaited", "every sixth point"),
+    "clock back": (
+        "the clock of the machine jumps two days back, and forth again for the next run",
+        "every sixth point",
+    ),
+    "clock forward": ("it jumps two days ahead", "every sixth point"),
+    "stopped a while": ("the process and its programs are stopped, and go on (SIGSTOP, SIGCONT)", "every sixth point"),
     "crash": ("a program ends by SIGSEGV", "while each program works"),
-    "second run": ("another `flashback run` is started and awaited", "every sixth"),
-    "stopped a while": ("the process and its programs are stopped, and go on (SIGSTOP, SIGCONT)", "every sixth"),
-    "clock forward": ("the clock of the machine jumps two days ahead, and back for the next run", "every sixth"),
-    "clock back": ("it jumps two days back", "every sixth"),
+    "not installed": ("a program is not there", "once for each program"),
+    "exit 1": ("a program fails: instead of its work, or after it", "before and after each program"),
+    "unplug": ("the stick is pulled", "every point"),
+    "SIGTERM": ("the signal comes from outside", "every point"),
     "SIGINT": ("Ctrl-C", "every fourth point"),
-    "SIGHUP": ("the terminal is closed", "every fourth"),
+    "SIGHUP": ("the terminal is closed", "every fourth point"),
 }
 """What each is, and at which points it is tried."""
 KINDS = tuple(FAULTS)
