@@ -22,7 +22,6 @@ from tests.guest.trouble import own_state
 
 pytestmark = pytest.mark.timeout(6 * 3600)
 COMMANDS = os.environ.get("FLASHBACK_FAULT_COMMANDS", "").split(",")
-WANTED = os.environ.get("FLASHBACK_FAULT_KINDS", "").split(",")
 BLOCK = 20
 """Points after which somebody looks by hand at what is on the drive, at the latest."""
 
@@ -69,14 +68,16 @@ def this_machine() -> str:
 
 
 def blocks(points: dict[str, list[str]]) -> Iterator[tuple[Kind, Tried, list[str]]]:
-    """First a few points of everything, then those between: what is ended early has been everywhere."""
+    """First each step, then a few points of everything, then those between: what is ended early has been everywhere."""
+    wanted = [each for each in TRIED if COMMANDS == [""] or each.name in COMMANDS]
+    for tried in wanted:
+        yield Kind.KILL, tried, [each for each in points[tried.name] if each.startswith("told StepBegun")]
     for first, every in PASSES:
         for kind in KINDS:
-            for tried in TRIED:
-                if (COMMANDS == [""] or tried.name in COMMANDS) and (WANTED == [""] or kind in WANTED):
-                    chosen = selected(where(kind, points[tried.name]), 2)[first::every]
-                    for begin in range(0, len(chosen), BLOCK):
-                        yield kind, tried, chosen[begin : begin + BLOCK]
+            for tried in wanted:
+                chosen = selected(where(kind, points[tried.name]), 2)[first::every]
+                for begin in range(0, len(chosen), BLOCK):
+                    yield kind, tried, chosen[begin : begin + BLOCK]
 
 
 PASSES = ((0, 8), (4, 8), (2, 4), (1, 2))
