@@ -185,6 +185,9 @@ def tried_once(scene: Scene, tried: Tried, kind: Kind, point: str, points: list[
     except WRONG as problem:
         said += f"{tried.name}, {kind} at {point}, the same again: {type(problem).__name__}: {problem}"
         scene.machine.command("close", "red")
+    if (no_fault := scene.machine.home / trouble.NO_FAULT).exists():
+        no_fault.unlink()
+        return said
     said += "".join(unseen(tried.name, kind, point, points))
     record(tried.name, kind, point, points, code, wrong=said)
     return said

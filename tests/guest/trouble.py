@@ -20,6 +20,8 @@ JUMPS = {Kind.BACK: -2 * DAYS, Kind.FORWARD: 2 * DAYS}
 SCSI = Path("/sys/module/scsi_debug/parameters")
 """Of scsi_debug: `wp` (each write is refused) and `opts` with MEDIUM_ERR, 2 (a stretch cannot be read)."""
 STATE_SIZE = "128M"
+NO_FAULT = "no-fault"
+"""A file that says that the fault is none here; the trial then does not count."""
 
 
 def make(kind: Kind, home: Path | None, command: Any) -> None:
@@ -33,7 +35,8 @@ def make(kind: Kind, home: Path | None, command: Any) -> None:
         (SCSI / "medium_error_count").write_text(str(1 << 30), "ascii")
         (SCSI / "opts").write_text("2", "ascii")
     elif kind is Kind.FULL:
-        fill_the_drive()
+        if not fill_the_drive():
+            (home / NO_FAULT).touch()
     elif kind is Kind.LEDGER_FULL:
         at = os.statvfs(home / "state")
         run("mount", "-o", f"remount,size={(at.f_blocks - at.f_bfree) * at.f_frsize}", home / "state")
@@ -85,10 +88,11 @@ def crash(program: str) -> None:
             os.kill(int(pid), signal.SIGSEGV)
 
 
-def fill_the_drive() -> None:
-    """Every free byte of the drive that this process has mounted."""
+def fill_the_drive() -> bool:
+    """Every free byte of the drive that this process has mounted; false where none is, or read-only."""
     found = DRIVE_MOUNTED.search(Path("/proc/self/mountinfo").read_text("utf-8"))
-    assert found, "no drive is mounted"
+    if not found or os.statvfs(found[1]).f_flag & os.ST_RDONLY:
+        return False
     with open(f"{found[1]}/filler", "wb") as file:
         for step in (16 << 20, 1 << 20, 4096):
             try:
@@ -97,6 +101,7 @@ def fill_the_drive() -> None:
                     file.seek(step, os.SEEK_CUR)
             except OSError:
                 continue
+    return True
 
 
 def stop_and_continue() -> None:
