@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.conftest import Held, run
 from tests.guest.faults import FaultyMachine, _main, nothing_held
-from tests.guest.matrix import ONE_STAYS
+from tests.guest.tried import ONE_STAYS
 
 NAMES = ("red", "green", "blue")
 LEAST_ROUND = 3
