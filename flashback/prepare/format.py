@@ -169,8 +169,21 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
         with context.signals.held():
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.intend("the drive's top directory", lambda: os.close(root))
-        _write_identity(context, known, root)
-        btrfs.sync(root)
+        with _explained(known):
+            _write_identity(context, known, root)
+            btrfs.sync(root)
+
+
+@contextmanager
+def _explained(known: KnownDrive) -> Iterator[None]:
+    """What the system says when the new drive does not take what is written, in words."""
+    try:
+        yield
+    except OSError as problem:
+        raise DriveError(
+            f"the drive for {known.name} did not take what was written to it: {os.strerror(problem.errno or 0)}",
+            hint="try another port or cable, then the same command again; a drive that fails now will fail with a backup",
+        ) from problem
 
 
 def _write_identity(context: Context, known: KnownDrive, root: int) -> None:

@@ -169,10 +169,10 @@ def target(scene: Scene) -> Path:
 
 
 def restored(scene: Scene, ended: Ended) -> None:
-    """Whatever has its name there already is whole; given again, the command completes it."""
+    """Whatever has its name there already is whole, or what is missing was named; given again, the command completes it."""
     master = scene.machine.master
     ready = target(scene) / "documents"
-    if ready.exists() or ended.code == 0:
+    if (ready.exists() or ended.code == 0) and not ended.last.get("unread"):
         assert manifest(ready) == manifest(master), ended
     succeeded(scene.machine.command(*restore(scene)))
     assert manifest(ready) == manifest(master)

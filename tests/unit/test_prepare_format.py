@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
 
-from flashback.core.errors import UsageError
+from flashback.core.errors import DriveError, UsageError
 from flashback.core.secret import Secret
 from flashback.prepare import format as room
 from flashback.prepare.examine import Examined
@@ -15,7 +16,7 @@ from flashback.prepare.request import InitRequest
 from flashback.rotation.ledger import Ledger
 from flashback.tools.block import BlockDevice, Presence
 from flashback.tools.cryptsetup import PRACTICE
-from tests.unit.drives import a_context
+from tests.unit.drives import RED, a_context
 
 STICK = BlockDevice("/dev/sdx", "sdx", "disk", 1 << 30, model="Stick", serial="S1", transport="usb", removable=True)
 SHOWN = Examined(STICK, ("/dev/sdx: vfat",), None, carries_drive=True, presence=Presence("8:16", 7))
@@ -59,3 +60,11 @@ def test_the_device_that_was_shown_is_erased(erase) -> None:
 def test_another_device_in_its_place_is_left_alone(erase, now) -> None:
     with pytest.raises(UsageError, match="not the device any more"):
         erase(now)
+
+
+def test_a_new_drive_that_does_not_take_what_is_written_is_told_in_words() -> None:
+    with (
+        pytest.raises(DriveError, match="did not take what was written to it: Input/output error"),
+        room._explained(RED),
+    ):
+        raise OSError(errno.EIO, "a flush failed")
