@@ -73,10 +73,10 @@ After each trial it is looked that
   between `cryptsetup open` and `cryptsetup close --deferred`, where the next command puts the mapping away, and
   `umount` not installed, where the exit code is 12, which is true until the process ends;
 - what the command said of the drive is true of the kernel at that moment, its exit code is the one that it told and one that
-  the fault can lead to: never 1 (unexpected), 2 or 12, and 0 only if it did its work;
+  the fault can lead to: never 1 (unexpected; but where `lsblk` fails, without which nothing is known), 2 or 12;
 - the same command, given again, comes to its end by itself; for `run` that is a run after another change of the master, for
   `init` also a first run; after a jump of the clock it may be held by the guard of the clock, and is then allowed;
-- what it left is whole: a restored tree equals the master, one of the two passphrases opens the drive (the new one, if that
+- what it left is whole: a restored tree equals the master or it was named what is missing, one of the two passphrases opens the drive (the new one, if that
   was said), an adopted drive has all its snapshots;
 
 and after at most twenty runs, and each time that all commands have met a fault, the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a

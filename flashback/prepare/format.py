@@ -182,7 +182,7 @@ def _explained(known: KnownDrive) -> Iterator[None]:
     except OSError as problem:
         raise DriveError(
             f"the drive for {known.name} did not take what was written to it: {os.strerror(problem.errno or 0)}",
-            hint="try another port or cable, then the same command again; a drive that fails now will fail with a backup",
+            hint="try another port or cable, then the same command again; a drive that fails now is none to trust",
         ) from problem
 
 
