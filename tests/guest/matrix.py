@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flashback.core.events import Step
 from tests.guest import trouble
 from tests.guest.faults import (
     MODE,
@@ -107,7 +108,10 @@ def points_of(scene: Scene, tried: Tried) -> list[str]:
     ended = succeeded(scene.machine.command(*tried.argv(scene)))
     tried.again(scene, ended)
     steps = steps_told(ended.points)
-    assert steps == tried.steps, f"{tried.name} takes the steps {sorted(steps)}, not those that the matrix lists"
+    moves = frozenset() if MODE else {Step.MOVE}  # in the ordinary tests nothing moves in the master (`Scene.change`)
+    assert steps == tried.steps - moves, (
+        f"{tried.name} takes the steps {sorted(steps)}, not those that the matrix lists"
+    )
     return list(ended.points)
 
 
