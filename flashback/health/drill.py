@@ -86,6 +86,8 @@ def drill(
             done.files += 1
             done.bytes += item.size
             told(done)
+    if done.damaged:  # in choosing, too, where a drive that is gone gives nothing out
+        watch()
     return done
 
 

@@ -80,6 +80,8 @@ def compare_content(
     owner = owner_of(master.path, master.owner)
     with states.opened(root, state) as (folder, name):
         items = Spool(item for item in listed(folder, name, done.damaged.append) if item.is_file)
+        if done.damaged:  # or the drive is gone
+            watch()
         done.files, done.bytes = len(items), items.bytes
         if sample is not None and sample < len(items):
             items = Spool(_some(items, set(rng.sample(range(len(items)), sample))))
@@ -88,7 +90,7 @@ def compare_content(
             ahead = fetched(items, folder)
             for each in said:
                 watch()
-                _judge(done, each, ahead, below, proofs)
+                _judge(done, each, ahead, below, proofs, watch)
                 told(done, items.bytes)
     return done
 
@@ -97,7 +99,9 @@ def _some(items: Iterable[Item], chosen: set[int]) -> Iterator[Item]:
     return (item for position, item in enumerate(items) if position in chosen)
 
 
-def _judge(done: Compared, said: Said, ahead: Iterator[Item], below: Descent, proofs: Proofs) -> None:
+def _judge(
+    done: Compared, said: Said, ahead: Iterator[Item], below: Descent, proofs: Proofs, watch: Callable[[], None]
+) -> None:
     """Entries come in the order in which they were asked for, which is that of `ahead`; remarks come when they do."""
     if isinstance(said, Remark):
         done.unread.append(Remark(said.kind, done.master, said.path, said.detail))
@@ -112,6 +116,7 @@ def _judge(done: Compared, said: Said, ahead: Iterator[Item], below: Descent, pr
         try:
             mine = digest(*below.parent(item.path), afresh=item.size > FETCHED)
         except OSError as problem:
+            watch()
             done.damaged.append(Trouble(said.path, problem.strerror or "it cannot be read"))
             proofs.bad(done.master, item)
             return
