@@ -158,6 +158,7 @@ def publish(folder: Path) -> int:
     wrong = [each for each in found if each["wrong"]]
     for each in wrong:
         print(each["wrong"])
+        each.setdefault("note", f"exit code {each['code']}")
     fresh = rows_of(found)
     tried = {command for command, _step in fresh}
     old = read(PAGE.read_text("utf-8")) if PAGE.exists() else {}
@@ -177,11 +178,12 @@ def said_of(found: Sequence[dict[str, Any]], where: Sequence[str], of: int) -> s
     hours = sum(each.get("seconds", 0) for each in found) / 3600
     good = len(found) - len(wrong)
     made = f"{len(found):,} of the {max(of, len(found)):,} trials that there are were made on {' and '.join(days)}"
-    came = f"{good:,} went well, {len(wrong)} did not. A small number or a dash below: the rest was not made."
-    lines = [f"{made}, in {hours:.1f} hours of one guest: {came} {'; '.join(where)}."]
+    came = f"{good:,} went well, {len(wrong)} did not."
+    rest = "The rest was not made: a small number or a dash in the tables says where." if of > len(found) else ""
+    lines = [f"**{made}**, in {hours:.1f} hours of one guest: {came} {rest}", "", f"It was {' and '.join(where)}."]
     if wrong:
         lines += ["", f"{len(wrong)} trials went wrong, and are not in the tables:", ""]
-        lines += [f"- {each['command']}, {each['kind']}, {each['point']} ({each['code']})" for each in wrong]
+        lines += [f"- {each['command']}, {each['kind']}, {each['point']}: {each['note']}" for each in wrong]
     return "\n".join(lines)
 
 
