@@ -80,7 +80,8 @@ After each trial it is looked that
   was said), an adopted drive has all its snapshots;
 
 and after at most twenty runs, and each time that all commands have met a fault, the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a
-run last said "complete", each snapshot equals the master of its time, and none of those that were complete is missing.
+run last said "complete", each snapshot equals the master of its time, and none of those that were complete is missing. (Where a
+guest was ended early, nobody looked after its last trials; a new guest began with new drives.)
 """
 EXPLAINED = """
 ## What is not in the matrix
@@ -94,8 +95,8 @@ EXPLAINED = """
 - Sticks with a USB bridge: the disks are scsi_debug's. Real ones of QEMU are pulled in tests/machine, at a few points.
 - Faults of two kinds at once, and a second fault while the first is being dealt with.
 
-`FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about a hundred of these trials, and fail on a step or a fault
-that this page does not have.
+`FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about a hundred of these trials, and fail on a step that
+this page does not have.
 """
 ORDER = ("before", *map(str, Step))
 """Of the columns."""

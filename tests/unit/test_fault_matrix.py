@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flashback.core.events import Step
-from tests.fault_matrix import COMMANDS, KINDS, page, read, rows_of
+from tests.fault_matrix import COMMANDS, KINDS, PAGE, page, read, rows_of
+from tests.guest.faults import DRIVE_MOUNTED, Kind
 from tests.guest.matrix import KINDS as TRIED_KINDS
+from tests.guest.matrix import where
 from tests.guest.tried import STEPS
 from tests.unit.test_docs import LEAVES
 
@@ -72,3 +76,49 @@ def test_a_trial_that_went_wrong_is_no_row() -> None:
 
 def test_every_kind_has_its_line_in_the_order_in_which_they_are_tried() -> None:
     assert tuple(map(str, TRIED_KINDS)) == KINDS
+
+
+def test_every_step_of_every_command_was_tried() -> None:
+    rows = read(PAGE.read_text("utf-8"))
+    steps = {(command, str(step)) for command in STEPS for step in STEPS[command]}
+    assert steps <= set(rows), "make faults writes the page anew"
+
+
+def test_every_command_was_killed_and_lost_its_drive() -> None:
+    met = {(command, kind) for (command, _step), row in read(PAGE.read_text("utf-8")).items() for kind in row}
+    assert {(each, kind) for each in COMMANDS for kind in ("SIGKILL", "unplug")} <= met
+
+
+POINTS = (
+    *("before lsblk", "during lsblk", "after lsblk", "before ledger enrol", "after ledger enrol"),
+    *("before mount", "during mount", "after mount", "told StepBegun copy", "before lsblk #2", "during lsblk #2"),
+    *("after lsblk #2", "before umount", "during umount", "after umount"),
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (
+            Kind.FAIL,
+            {f"{when} {what}" for when in ("before", "after") for what in ("lsblk", "lsblk #2", "mount", "umount")},
+        ),
+        (Kind.MISSING, {"before lsblk", "before mount", "before umount"}),
+        (Kind.CRASH, {"during lsblk", "during lsblk #2", "during mount", "during umount"}),
+        (Kind.FULL, {"after mount", "before lsblk #2", "after lsblk #2"}),
+        (Kind.LEDGER_FULL, {"before lsblk", "before lsblk #2", "before ledger enrol", "told StepBegun copy"}),
+        (Kind.KILL, set(POINTS)),
+    ],
+)
+def test_a_fault_comes_where_it_can_come(kind: Kind, expected: set[str]) -> None:
+    assert set(where(kind, list(POINTS))) == expected
+
+
+def test_a_full_drive_is_no_fault_where_none_is_mounted() -> None:
+    assert where(Kind.FULL, ["before lsblk", "after lsblk", "before umount"]) == []
+
+
+@pytest.mark.parametrize("named", ["/dev/dm-0", "/dev/mapper/flashback-red"])
+def test_a_mount_is_seen_whatever_the_kernel_calls_its_device(named: str) -> None:
+    line = f"44 33 0:27 / /srv/run/mnt/red rw,noatime shared:1 - btrfs {named} rw,ssd"
+    assert DRIVE_MOUNTED.findall(f"33 1 0:2 / / rw - hostfs / rw\n{line}\n") == ["/srv/run/mnt/red"]
