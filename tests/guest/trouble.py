@@ -27,7 +27,8 @@ NO_FAULT = "no-fault"
 def make(kind: Kind, home: Path | None, command: Any) -> None:
     assert home is not None
     if kind is Kind.CRASH:
-        crash(command.argv[0])
+        if not crash(command.argv[0]):
+            (home / NO_FAULT).touch()
     elif kind is Kind.NO_WRITE:
         (SCSI / "wp").write_text("1", "ascii")
     elif kind is Kind.NO_READ:
@@ -81,11 +82,13 @@ def jump(seconds: int) -> None:
     time.clock_settime(time.CLOCK_REALTIME, time.time() + seconds)
 
 
-def crash(program: str) -> None:
-    """End the child that runs it by SIGSEGV."""
+def crash(program: str) -> bool:
+    """End the child that runs it by SIGSEGV; false where it has come to its end already."""
     for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text("ascii").split():
         if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(program.encode()):
             os.kill(int(pid), signal.SIGSEGV)
+            return True
+    return False
 
 
 def fill_the_drive() -> bool:
