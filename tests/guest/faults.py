@@ -579,7 +579,10 @@ class Scene:
             places = [*(folder / "snapshots" / name for name in names), folder / "current"]
             self.finished = [self.states.get(manifest(place), -1) for place in places]  # whatever it is, go on from it
             lines = (drive / ".flashback/runs.jsonl").read_text().splitlines()
-        assert self.finished == expected, f"the drive holds {self.finished}, complete were {expected}"
+        in_order = sorted if self.allowed else list  # snapshots are named by a clock that has jumped
+        assert in_order(self.finished) == in_order(expected), (
+            f"the drive holds {self.finished}, complete were {expected}"
+        )
         assert all(isinstance(json.loads(line), dict) for line in lines)
 
     def points(self, *more: str) -> list[str]:

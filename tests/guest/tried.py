@@ -62,6 +62,7 @@ def changed(scene: Scene) -> None:
 
 def carried_on(scene: Scene, ended: Ended) -> None:
     """The next run, after another change: a half copy taken for a complete one would be a snapshot of no known state."""
+    scene.finished = scene.finished[len(ended.last.get("pruned") or ()) :]  # the oldest made way on a full drive
     if "after line complete" in ended.points:
         scene.finished.append(scene.number)
     scene.change()
