@@ -96,7 +96,6 @@ def record(command: str, kind: Kind, point: str, points: Iterable[str], code: in
 
 LEFT_OPEN = ("during cryptsetup open", "after cryptsetup open", "before cryptsetup close --deferred")
 """Killed here, the mapping stays open: it is not yet told to close itself. The next command puts it away."""
-LEFT_OPEN_BY_INIT = (*LEFT_OPEN, "before mkfs", "during mkfs", "after mkfs")
 
 
 def points_of(scene: Scene, tried: Tried) -> list[str]:
@@ -223,8 +222,7 @@ def judge(tried: Tried, kind: Kind, point: str, ended: Ended, disk: Path) -> Non
         said_the_truth(ended, disk) if not closed_before_it_was_pulled(kind, point, ended) else None
     if tried.leaves_open and ended.code != 0:
         return
-    left = LEFT_OPEN_BY_INIT if tried.name == "init" else LEFT_OPEN
-    nothing_held(but=["flashback-red"] if kind is Kind.KILL and point.startswith(left) else [])
+    nothing_held(but=["flashback-red"] if kind is Kind.KILL and point.startswith(LEFT_OPEN) else [])
 
 
 def judge_second(second: Ended | None) -> None:
