@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -93,13 +94,12 @@ def moment(text: str, *, zone: tzinfo | None = None) -> datetime:
     for form in _FORMS:
         if not re.fullmatch(r"[0-9T: -]+", utc):
             break
-        try:
+        with suppress(ValueError, OverflowError, OSError):
             found = datetime.strptime(utc, form)  # noqa: DTZ007 - the zone follows
-        except ValueError:
-            continue
-        last = found + {10: timedelta(days=1), 16: timedelta(minutes=1)}.get(len(utc), timedelta(seconds=1))
-        aware = last.replace(tzinfo=UTC) if utc != text else last.replace(tzinfo=zone) if zone else last.astimezone()
-        return aware.astimezone(UTC) - timedelta(seconds=1)
+            last = found + {10: timedelta(days=1), 16: timedelta(minutes=1)}.get(len(utc), timedelta(seconds=1))
+            where = UTC if utc != text else zone
+            aware = last.replace(tzinfo=where) if where else last.astimezone()
+            return aware.astimezone(UTC) - timedelta(seconds=1)
     raise UsageError(
         f"{shown(text)} is no date", hint="for instance 2026-01-31, or '2026-01-31 14:00' (this machine's time)"
     )

@@ -110,3 +110,9 @@ def test_a_state_is_known_by_its_name_and_the_latest_copy_by_its_moment_too():
 def test_a_copy_that_is_not_complete_is_of_no_moment():
     broken = State("m", "current", datetime(2026, 1, 9, tzinfo=UTC), complete=False)
     assert When(at=datetime(2026, 1, 30, tzinfo=UTC)).of([broken]) == ()
+
+
+@pytest.mark.parametrize("typed", ["9999-12-31", "9999-12-31Z", "0001-01-01 00:00"])
+def test_a_date_that_no_calendar_can_reckon_with_is_no_date(typed):
+    with pytest.raises(UsageError, match="no date"):
+        moment(typed, zone=EAST)
