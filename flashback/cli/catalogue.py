@@ -11,6 +11,7 @@ from flashback.cli import front
 
 if TYPE_CHECKING:
     from flashback.app import App
+    from flashback.catalogue.lookup import Held, Lookup
     from flashback.config.values import Master
     from flashback.walk.verdict import Verdict
 
@@ -90,6 +91,7 @@ def explain(
             chosen = _likeliest(meanings, masters, lambda name, rest: bool(lookup.candidates(rest, master=name)))
             found = _judged(masters, chosen)
             seen = lookup.candidates(chosen[1], master=chosen[0]) if chosen is not None else []
+            seen = seen or _seen_once(lookup, path)
             if json:
                 front.say_json("explain", _as_json(path, chosen, found, seen, drives))
                 return 0
@@ -110,6 +112,14 @@ def _likeliest(meanings: list[tuple[str, bytes]], masters: dict[str, Master], on
         if os.path.lexists(os.fsencode(masters[name].path) + b"/" + rest):
             return name, rest
     return next((each for each in meanings if on_a_drive(*each)), meanings[0] if meanings else None)
+
+
+def _seen_once(lookup: Lookup, path: str) -> list[Held]:
+    """Where a path was last seen by where its master lay then: that may be backed up no more."""
+    from flashback.catalogue.names import masters_paths, paths
+
+    meanings = paths(os.path.abspath(path), "/", masters_paths(lookup, {}))
+    return next(filter(None, (lookup.candidates(rest, master=name) for name, rest in meanings)), [])
 
 
 def _judged(masters: dict[str, Master], chosen: tuple[str, bytes] | None) -> Verdict:

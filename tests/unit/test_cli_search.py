@@ -260,6 +260,15 @@ def test_explain_of_a_path_outside_says_so(flashback, master) -> None:
     assert answer(flashback, "explain /nowhere/x")["master"] is None
 
 
+def test_explain_says_where_a_path_is_whose_master_is_backed_up_no_more(flashback, master, world) -> None:
+    world.run(DRIVES[1], "docs", {b"old": file(5)})
+    assert flashback("explain /home/docs/old").output.splitlines() == [
+        "/home/docs/old is not in the backup: it lies in no directory that is backed up.",
+        "    last seen on OFFSITE (parents' house), 2026-01-02 11:00 UTC; plug it in",
+    ]
+    assert answer(flashback, "explain /home/docs/old")["last_seen"][0]["drive"] == "OFFSITE"
+
+
 @pytest.mark.parametrize("line", ["find x", "versions x", "ls latest", "diff latest", "explain x", "catalogue rebuild"])
 def test_without_root_sudo_is_offered(flashback, monkeypatch, line) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
