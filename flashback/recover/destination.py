@@ -48,13 +48,38 @@ class Staging:
 
         A directory may take the place of an empty one, which the kernel sees to (rename(2)): nothing else is replaced.
         """
+        with movable(self.files, old):
+            try:
+                rename_new(self.files, old, target, wanted)
+            except FileExistsError:
+                ours = os.stat(old, dir_fd=self.files, follow_symlinks=False)
+                if not stat.S_ISDIR(ours.st_mode) or not is_empty(target, wanted):
+                    raise
+                _take_over(self.files, old, target, wanted)
+
+
+@contextmanager
+def movable(folder: int, name: bytes) -> Iterator[None]:
+    """A directory that its owner may not write to can be given another place during the block all the same.
+
+    Its `..` changes with the place, so the kernel wants that right of everybody but root. Its mode is as before then.
+    """
+    if os.geteuid() == 0:
+        yield
+        return
+    itself = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        mode = os.fstat(itself).st_mode
+        if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
+            yield
+            return
+        os.chmod(f"/proc/self/fd/{itself}", stat.S_IMODE(mode) | stat.S_IWUSR)
         try:
-            rename_new(self.files, old, target, wanted)
-        except FileExistsError:
-            ours = os.stat(old, dir_fd=self.files, follow_symlinks=False)
-            if not stat.S_ISDIR(ours.st_mode) or not is_empty(target, wanted):
-                raise
-            _take_over(self.files, old, target, wanted)
+            yield
+        finally:
+            os.chmod(f"/proc/self/fd/{itself}", stat.S_IMODE(mode))
+    finally:
+        os.close(itself)
 
 
 @contextmanager

@@ -169,13 +169,15 @@ def _exchange(change: Change, source: int, target: int, name: bytes, state: Stat
     """One rename, or two where something is put aside. Raises `OSError`."""
     match change.how:
         case How.NEW:
-            rename_new(source, name, target, name)
+            with destination.movable(source, name):
+                rename_new(source, name, target, name)
         case How.REPLACED:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         case How.ASIDE:
             suffix = f".before-restore-{state.mark}".encode()
             rename_new(target, name, target, name[: 255 - len(suffix)] + suffix)
-            rename_new(source, name, target, name)
+            with destination.movable(source, name):
+                rename_new(source, name, target, name)
         case How.ATTRIBUTES:
             _dress(source, target, name)
 

@@ -136,3 +136,19 @@ def test_without_root_nothing_is_given_to_another_user(
     request = RestoreRequest((Wanted("documents", b"list"),), to=place, owner=Owner(0, 0))
     with pytest.raises(Missing, match="needs root"):
         restoring(seen, request, monkeypatch)()
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_a_directory_that_even_its_owner_may_not_write_to_comes_back(
+    seen: Visible, place: Path, btrfs_image: Path, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    (btrfs_image / "documents/current/photos").chmod(0o555)
+    (place / "hers").mkdir()
+    os.chown(place / "hers", ALICE, ALICE)
+    wanted = Wanted("documents", b"photos", place / "hers")
+    request = RestoreRequest((wanted,), in_place=over, agreed=lambda: True, trusted=frozenset({ALICE}))
+    assert as_alice(restoring(seen, request, monkeypatch)) == 11
+    back = place / "hers/photos"
+    assert (sorted(os.listdir(back)), back.stat().st_mode & 0o777) == (["1", "same"], 0o555)
+    assert back.stat().st_mtime_ns == 1_000_000_000_123_456_789
+    assert os.listdir(place / "hers") == ["photos"]
