@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from flashback.catalogue.lookup import Lookup, State
     from flashback.catalogue.seen import Seen
     from flashback.catalogue.words import Drives
+
+    Beside = Callable[[State], tuple[State | None, Any]]
 
 FIND = front.examples(
     ("sudo flashback find thesis", "every name with this text in it, on all drives"),
@@ -192,12 +194,14 @@ def diff(
 
         with looking(app, "diff") as (lookup, drives):
             first = _states(app, lookup, one, drives)
-            beside = _beside(app, lookup, other, drives)
+            beside, left_out = _beside(app, lookup, other, drives)
             body = []
             for old in first:
                 new, pairs = beside(old)
                 if pairs is None:
+                    left_out[old.tree.master] = _ONLY_HERE if other is not None else _NOT_CONFIGURED
                     continue
+                left_out.pop(old.tree.master, None)
                 found = differences(pairs)
                 body.append(
                     {
@@ -210,17 +214,35 @@ def diff(
                 if not json:
                     _say_lines(words.diff_text(old, found))
                     front.say(f"{old.tree.master}: {words.diff_total(found)}.")
-        if json:
-            front.say_json("diff", {"masters": body})
+        _say_diff(body, left_out, json=json)
         return 0
 
     front.enter(work, config=config, state=state, json=json, verbose=verbose)
 
 
-def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Callable[[State], tuple[State | None, Any]]:
-    """What a state is held against: a state of the same master, or the master itself; `None` where there is none."""
+_ONLY_HERE: Final = "B names no state of it, so it is not compared"
+_ONLY_THERE: Final = "A names no state of it, so it is not compared"
+_NOT_CONFIGURED: Final = "the configuration has no such master, so it is not compared; name a second snapshot"
+
+
+def _say_diff(body: list[Any], left_out: dict[str, str], *, json: bool) -> None:
+    """What remains to be said. Raises `UsageError` where nothing was compared."""
     from flashback.core.errors import UsageError
 
+    rest = [{"master": master, "why": why} for master, why in sorted(left_out.items())]
+    if rest and not body:
+        raise UsageError("there is nothing to compare", findings=[f"{each['master']}: {each['why']}" for each in rest])
+    if json:
+        front.say_json("diff", {"masters": body, "left_out": rest})
+    else:
+        _say_lines(f"{each['master']}: {each['why']}." for each in rest)
+
+
+def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> tuple[Beside, dict[str, str]]:
+    """What a state is held against: a state of the same master, or the master itself; `None` where there is none.
+
+    With it why masters that the second names are not compared, where the first does not name them, too.
+    """
     if other is not None:
         chosen = {state.tree.master: state for state in _states(app, lookup, other, drives)}
 
@@ -228,7 +250,7 @@ def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Call
             new = chosen.get(old.tree.master)
             return new, lookup.differing(old, new) if new is not None else None
 
-        return state_of
+        return state_of, dict.fromkeys(chosen, _ONLY_THERE)
     from flashback.backup.living import beside_master
     from flashback.catalogue.shelves import Shelves
 
@@ -236,13 +258,11 @@ def _beside(app: App, lookup: Lookup, other: str | None, drives: Drives) -> Call
 
     def living(old: State) -> tuple[State | None, Any]:
         if old.tree.master not in masters:
-            if len(lookup.trees) == 1:
-                raise UsageError(f"the configuration has no master {old.tree.master}", hint="name a second snapshot")
             return None, None
         master = masters[old.tree.master]
         return None, beside_master(Shelves(app.paths.catalogues), old, master, avoid=app.paths.runtime)
 
-    return living
+    return living, {}
 
 
 # --- what all of them share

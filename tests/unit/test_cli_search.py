@@ -195,6 +195,27 @@ def test_diff_shows_what_was_added_changed_deleted_and_renamed(flashback) -> Non
     assert [each["path"] for each in master["added"]] == ["new"]
 
 
+def test_diff_names_the_masters_that_one_of_the_two_does_not_have(flashback, world) -> None:
+    world.run(DRIVES[0], "photos", {b"1.jpg": file(1)})
+    world.run(DRIVES[1], "music", {b"a": file(1)})
+    assert flashback("diff OFFSITE:latest red:latest").output.splitlines()[-3:] == [
+        "docs: 1 added, 1 changed, 1 renamed.",
+        "music: B names no state of it, so it is not compared.",
+        "photos: A names no state of it, so it is not compared.",
+    ]
+    left_out = answer(flashback, "diff OFFSITE:latest red:latest")["left_out"]
+    assert [each["master"] for each in left_out] == ["music", "photos"]
+
+
+def test_diff_with_nothing_to_compare_says_so(flashback, tmp_path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "flashback.yaml").write_text(f"masters: {{other: {{path: {tmp_path}/other}}}}\n")
+    (tmp_path / "flashback.yaml").chmod(0o600)
+    done = flashback("diff latest")
+    assert done.exit_code == 2
+    assert "docs: the configuration has no such master" in done.output
+
+
 @pytest.fixture
 def master(tmp_path, world) -> Path:
     """The third state of red is what this folder holds; a rule leaves out `*.tmp`."""
