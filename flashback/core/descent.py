@@ -76,9 +76,10 @@ def exchanged(old: int, new: int) -> int:
     return new
 
 
-def allow_deep_trees() -> None:
-    """Let this process hold a descriptor for each level of the deepest tree, as far as its hard limit goes."""
+def allow_deep_trees(more: int = 0) -> None:
+    """Let this process hold a descriptor for each level of the deepest tree, and `more`, as its hard limit allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DEEPEST + 256 if hard == resource.RLIM_INFINITY else min(hard, DEEPEST + 256)
+    most = DEEPEST + 256 + more
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from flashback.config.values import Master
 from flashback.core.context import Context
+from flashback.core.descent import allow_deep_trees
 from flashback.core.errors import DamageFound, DriveGone, Exit, FlashbackError, UsageError
 from flashback.core.events import Finished, Note, Planned, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
@@ -35,6 +36,8 @@ from flashback.tell import explain
 ANOTHER: Final = "look whether another drive or snapshot has them: the same command with --drive or --snapshot"
 AGAIN: Final = "give the same command again: what was copied is not copied again"
 ELSEWHERE: Final = "`flashback find NAME` says on which drive a file is; `flashback snapshots` lists the states on each"
+HELD_OPEN: Final = 10
+"""Descriptors that a part of the plan holds, at most: directories of the drive and of the place, its list."""
 FINISHED: Final = frozenset({Exit.DONE, Exit.UNREAD, Exit.DAMAGE})
 
 
@@ -231,6 +234,7 @@ class Errand:
 
     def _plan(self, holding: Holding, opened: ExitStack, wanted: Sequence[Wanted]) -> None:
         begun, request = time.monotonic(), self.request
+        allow_deep_trees(HELD_OPEN * len(wanted))
         self.context.tell(StepBegun(Step.PLAN, ", ".join(each.said for each in wanted)))
         to = request.to
         if to is not None and not request.dry_run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import resource
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -626,6 +627,19 @@ def test_what_the_first_drive_does_not_hold_comes_from_the_second(two: tuple[Rig
     assert (code, last.result, last.safe_to_remove) == (0, "complete", True)
     assert [(each["path"], each["drive"]) for each in last.facts["restored"]] == [("here", "red"), ("there", "green")]
     assert sorted(os.listdir(two[0].home / "back")) == ["here", "there"]
+
+
+def test_as_many_paths_as_a_shell_hands_over_are_planned(two: tuple[Rig, Rig], context: Context) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    names = [f"{count}.jpg" for count in range(800)]
+    for name in names:
+        (two[0].copy / name).touch()
+    request = RestoreRequest(tuple(map(two[0].wanted, names)), dry_run=True)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        assert restore_from(context, [Lying("red", two[0])], [], request, elsewhere="") == 0
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_file_that_is_not_what_another_drive_gave_is_restored_and_named(
