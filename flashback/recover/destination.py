@@ -13,11 +13,11 @@ import os
 import stat
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from flashback.core.descent import DIRECTORY
+from flashback.core.descent import DIRECTORY, exchanged
 from flashback.core.errors import NotFinished, UsageError
 from flashback.core.text import shown
 from flashback.core.way import walked
@@ -56,6 +56,27 @@ class Staging:
                 if not stat.S_ISDIR(ours.st_mode) or not is_empty(target, wanted):
                     raise
                 _take_over(self.files, old, target, wanted)
+
+    @contextmanager
+    def meeting(self, place: int, way: bytes) -> Iterator[tuple[Staging, int, bytes]]:
+        """How far `way` is there by now in the directory open as `place`, since another part has brought it: what is
+        ready below the last directory of it, that directory, open, and the rest of the way.
+        """
+        here, there, rest = os.dup(self.files), os.dup(place), way
+        try:
+            while b"/" in rest:
+                name, _slash, below = rest.partition(b"/")
+                try:
+                    theirs = os.open(name, DIRECTORY, dir_fd=there)
+                except OSError:
+                    break
+                there = exchanged(there, theirs)
+                here = exchanged(here, os.open(name, DIRECTORY, dir_fd=here))
+                rest = below
+            yield replace(self, files=here), there, rest
+        finally:
+            os.close(here)
+            os.close(there)
 
 
 @contextmanager

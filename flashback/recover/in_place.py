@@ -72,7 +72,8 @@ class InPlace:
                 except OSError:
                     continue  # it could not be had, which was said
                 try:
-                    _exchange(change, source, there.parent(path)[0], name, part.state)
+                    if not _exchange(change, source, there.parent(path)[0], name, part.state):
+                        continue  # another part has brought the directory; what lies in it comes one by one
                 except OSError as problem:
                     done.troubles.append(Trouble(path, problem.strerror or "it cannot be put there", damage=False))
                     continue
@@ -165,12 +166,21 @@ def _with_those_above(items: Iterable[Item], changes: Sequence[Change]) -> Spool
     return Spool(item for item in items if item.path in paths)
 
 
-def _exchange(change: Change, source: int, target: int, name: bytes, state: State) -> None:
-    """One rename, or two where something is put aside. Raises `OSError`."""
+def _exchange(change: Change, source: int, target: int, name: bytes, state: State) -> bool:
+    """One rename, or two where something is put aside. False for a directory that is there meanwhile.
+
+    Raises `OSError`.
+    """
     match change.how:
         case How.NEW:
-            with destination.movable(source, name):
-                rename_new(source, name, target, name)
+            try:
+                with destination.movable(source, name):
+                    rename_new(source, name, target, name)
+            except FileExistsError:
+                there = os.stat(name, dir_fd=target, follow_symlinks=False)
+                if not (change.is_directory and stat.S_ISDIR(there.st_mode)):
+                    raise
+                return False
         case How.REPLACED:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
         case How.ASIDE:
@@ -180,6 +190,7 @@ def _exchange(change: Change, source: int, target: int, name: bytes, state: Stat
                 rename_new(source, name, target, name)
         case How.ATTRIBUTES:
             _dress(source, target, name)
+    return True
 
 
 def _dress(source: int, target: int, name: bytes) -> None:

@@ -69,6 +69,11 @@ class Part:
         """Whether what gets a name is one."""
         return next((item.is_directory for item in self.items), False)
 
+    @property
+    def way(self) -> bytes:
+        """From the place to what was asked for, where it goes back to under the names that it had; else its name."""
+        return self.wanted.path[len(self.before) :] if self.wanted.path and self.name == self.top else self.name
+
     def in_master(self, path: bytes) -> bytes:
         """The path of an entry below its master."""
         return self.before + path if self.wanted.path else path.partition(b"/")[2]

@@ -168,23 +168,25 @@ class Work:
 
     def _put(self, part: Part, stage: Staging, done: Done) -> None:
         """Give it its name; where that was taken meanwhile, the next one that is free."""
-        try:
-            os.stat(part.top, dir_fd=stage.files, follow_symlinks=False)
-        except FileNotFoundError:
-            return
-        names = destination.free_names(part.name, part.state.mark)
-        for name in names:
+        with stage.meeting(part.place, part.way) as (ready, place, rest):
+            met = part.way[: len(part.way) - len(rest)]
+            top = rest.partition(b"/")[0] if met else part.top
             try:
-                stage.put(part.top, part.place, name)
-            except FileExistsError:
-                continue
-            except OSError as problem:
-                raise NotFinished(
-                    f"{shown(name)} cannot be put into {part.where}: {problem.strerror}",
-                    hint="look at that directory, then give the same command again",
-                ) from problem
-            done.name = name
-            return
+                os.stat(top, dir_fd=ready.files, follow_symlinks=False)
+            except FileNotFoundError:
+                return
+            for name in destination.free_names(top if met else part.name, part.state.mark):
+                try:
+                    ready.put(top, place, name)
+                except FileExistsError:
+                    continue
+                except OSError as problem:
+                    raise NotFinished(
+                        f"{shown(name)} cannot be put into {part.where}: {problem.strerror}",
+                        hint="look at that directory, then give the same command again",
+                    ) from problem
+                done.name = met + name
+                return
 
 
 @dataclass(slots=True)

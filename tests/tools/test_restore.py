@@ -629,6 +629,24 @@ def test_what_the_first_drive_does_not_hold_comes_from_the_second(two: tuple[Rig
     assert sorted(os.listdir(two[0].home / "back")) == ["here", "there"]
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_several_files_go_back_into_one_directory_that_is_gone(
+    two: tuple[Rig, Rig], context: Context, over: bool
+) -> None:
+    (two[0].copy / "photos/deep").mkdir(parents=True)
+    names = ["photos/1.jpg", "photos/2.jpg", "photos/deep/3.jpg", "photos/deep/4.jpg"]
+    for name in names:
+        (two[0].copy / name).write_text(name)
+    told: list[Event] = []
+    request = RestoreRequest(tuple(map(two[0].wanted, names)), in_place=over, agreed=lambda: True)
+    assert restore_from(replace(context, tell=told.append), [Lying("red", two[0])], [], request, elsewhere="") == 0
+    assert os.listdir(two[0].master) == ["photos"]
+    assert [(two[0].master / name).read_text() for name in names] == names
+    assert isinstance(told[-1], Finished)
+    assert told[-1].facts["restored"][1]["to"] == str(two[0].master / "photos/2.jpg")
+    assert not staged(two[0].master)
+
+
 def test_as_many_paths_as_a_shell_hands_over_are_planned(two: tuple[Rig, Rig], context: Context) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     names = [f"{count}.jpg" for count in range(800)]
