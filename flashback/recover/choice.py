@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The drives to look on, in this order; `elsewhere` says which other drive holds what is wanted, if one does."""
+    """The drives to look on, in this order; `elsewhere` says which other drive holds what is wanted, if one does, and
+    `newer` whether that has a newer state of it than any of these.
+    """
 
     candidates: tuple[Candidate, ...]
     elsewhere: str = ""
+    newer: str = ""
 
 
 def choose(context: Context, ledger: Ledger, drive: str | None, wanted: Sequence[Wanted], when: When) -> Choice:
@@ -43,7 +46,7 @@ def choose(context: Context, ledger: Ledger, drive: str | None, wanted: Sequence
     if not here:
         raise DriveError("no drive is plugged in that this machine knows", hint=elsewhere or _newest(away, last))
     order = sorted(here, key=lambda each: (_seconds(held, each), _seconds(last, each)), reverse=True)
-    return Choice(tuple(order), elsewhere)
+    return Choice(tuple(order), elsewhere, _newer(away, held, _seconds(held, order[0])))
 
 
 def holders(catalogues: Path, wanted: Sequence[Wanted], when: When) -> dict[str, datetime]:
@@ -92,12 +95,22 @@ def _seconds(moments: Mapping[str, datetime], candidate: Candidate) -> float:
 
 
 def _elsewhere(away: Sequence[KnownDrive], held: Mapping[str, datetime]) -> str:
+    best = _best(away, held)
+    return f"plug in {_label(best)}: it holds it, in a state of {local(held[best.uuid])}" if best is not None else ""
+
+
+def _newer(away: Sequence[KnownDrive], held: Mapping[str, datetime], here: float) -> str:
+    """Whoever is given an older version than there is has to know; nothing where none is here."""
+    best = _best(away, held)
+    if best is None or not 0 < here < held[best.uuid].timestamp():
+        return ""
+    return f"{_label(best)}, which is not plugged in, holds it in a newer state, of {local(held[best.uuid])}."
+
+
+def _best(away: Sequence[KnownDrive], held: Mapping[str, datetime]) -> KnownDrive | None:
     """The drive with the newest state of it that is not plugged in; a lost one is not what anybody can plug in."""
     holding = [each for each in away if each.uuid in held and each.standing is not Standing.LOST]
-    if not holding:
-        return ""
-    best = max(holding, key=lambda each: held[each.uuid])
-    return f"plug in {_label(best)}: it holds it, in a state of {local(held[best.uuid])}"
+    return max(holding, key=lambda each: held[each.uuid], default=None)
 
 
 def _newest(away: Sequence[KnownDrive], last: Mapping[str, datetime]) -> str:

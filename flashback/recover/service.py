@@ -68,6 +68,8 @@ def restore(
     Raises `DriveError`, `UsageError` where there is none, and what nobody expected.
     """
     chosen = choose(context, ledger, drive, request.wanted, request.when)
+    if chosen.newer:
+        context.tell(Note(chosen.newer))
     sources = [Plugged(Reading(context, each), ledger) for each in chosen.candidates]
     return restore_from(context, sources, masters, request, elsewhere=chosen.elsewhere)
 
