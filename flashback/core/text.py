@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 import unicodedata
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -55,10 +56,12 @@ def age(then: datetime, now: datetime) -> str:
 
 
 def local(moment: datetime, *, seconds: bool = False) -> str:
-    """A moment as the clock on this machine's wall had it: `2026-05-02 16:10 CEST`. Raises `OverflowError`, `OSError`,
-    `ValueError` for one that no calendar has.
+    """A moment as the clock on this machine's wall had it: `2026-05-02 16:10 CEST`; at the ends of the calendar, where
+    there may be none, as it is.
     """
-    return moment.astimezone().strftime(f"%Y-%m-%d %H:%M{':%S' if seconds else ''} %Z").rstrip()
+    with suppress(OverflowError, OSError, ValueError):
+        moment = moment.astimezone()
+    return moment.strftime(f"%Y-%m-%d %H:%M{':%S' if seconds else ''} %Z").rstrip()
 
 
 def shown(name: bytes | str) -> str:

@@ -107,6 +107,20 @@ def test_a_name_with_control_characters_never_reaches_the_terminal_as_it_is(flas
     assert "/home/docs/\\x1b[31mred\\n\\xff*.odt" in flashback("find '*.odt'").output
 
 
+def test_a_state_from_the_end_of_the_calendar_is_answered_east_of_greenwich(flashback, world, monkeypatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        world.now = datetime(9999, 12, 31, 16, 59, 59, tzinfo=UTC)
+        world.run(DRIVES[0], "docs", {b"thesis.odt": file(1)})
+        for line in ("find thesis.odt", "versions thesis.odt", "ls latest"):
+            assert flashback(line).exit_code == 0
+        assert "9999-12-31 23:59 UTC" in flashback("find thesis.odt").output
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_nothing_found_is_said(flashback) -> None:
     done = flashback("find no-such-thing")
     assert (done.exit_code, done.output) == (0, "Nothing of that name is on any drive, as far as this machine knows.\n")
