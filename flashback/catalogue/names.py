@@ -109,9 +109,12 @@ def paths(text: str, cwd: str, masters: Mapping[str, str]) -> list[tuple[str, by
     """What a path as somebody types it may mean, the likeliest first: masters, and paths relative to them.
 
     An absolute path lies in a master; a relative one does with the working directory before it, or is relative to a
-    master, whose name may stand before it.
+    master, whose name may stand before it, with a slash or (as restore says and takes it) a colon.
     """
     given = os.fsencode(text)
+    master, colon, inside = given.partition(b":")
+    below = _bare(inside.lstrip(b"/"))
+    named = [(name, below) for name in masters if colon and os.fsencode(name) == master and not _leaves(below)]
     whole = os.path.normpath(given if given.startswith(b"/") else os.fsencode(cwd) + b"/" + given)
     found = [
         (name, rest)
@@ -120,13 +123,21 @@ def paths(text: str, cwd: str, masters: Mapping[str, str]) -> list[tuple[str, by
     ]
     found.sort(key=lambda each: len(each[1]))
     if not given.startswith(b"/"):
-        relative = os.path.normpath(given)
-        bare = b"" if relative == b"." else relative
-        if not bare.startswith(b"../") and bare != b"..":
+        bare = _bare(given)
+        if not _leaves(bare):
             first, _slash, rest = bare.partition(b"/")
             found += [(name, rest) for name in masters if os.fsencode(name) == first]
             found += [(name, bare) for name in sorted(masters)]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(named + found))
+
+
+def _leaves(path: bytes) -> bool:
+    return path == b".." or path.startswith(b"../")
+
+
+def _bare(path: bytes) -> bytes:
+    relative = os.path.normpath(path)
+    return b"" if relative == b"." else relative
 
 
 def _below(whole: bytes, top: str) -> bytes | None:

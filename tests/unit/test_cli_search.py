@@ -140,6 +140,13 @@ def test_versions_are_those_whose_content_differs_the_newest_first(flashback, wo
     ] == [1000]
 
 
+def test_a_path_may_be_said_as_restore_says_it(flashback) -> None:
+    assert len(answer(flashback, "versions docs:thesis/thesis.odt")["versions"]) == 2
+    assert answer(flashback, "ls latest docs:thesis")["states"][0]["files"]
+    assert answer(flashback, "ls latest docs:")["states"][0]["files"]
+    assert "is on no drive" in flashback("versions docs:../thesis").output
+
+
 def test_versions_say_when_the_content_was_proven_and_on_which_drive(flashback, tmp_path) -> None:
     mark = version_mark("docs", b"thesis/thesis.odt", 1000, MAY_2)
     with Contents.open(tmp_path / "state/contents.sqlite", datetime(2026, 6, 1, 8, 0, tzinfo=UTC)) as contents:
