@@ -203,6 +203,7 @@ class Everywhere:
             elif said.get("answer") == "expired":
                 self._unseen.append(link)
             else:
+                link.able = link.able or "passphrase" in said  # its screen has come up meanwhile
                 answers.append(said)
         return answers
 

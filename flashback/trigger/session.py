@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import select
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -19,6 +20,8 @@ TICK: Final = 0.2
 _URGENT: Final = frozenset({"danger", "damage", "insisted"})
 _PASSING: Final = frozenset({"progress"})
 _LONGEST: Final = 600
+AGAIN: Final = 5.0
+"""Seconds after which a desktop that was not there is looked for anew: whoever logs in is connected before they see it."""
 
 
 class Desktop(Protocol):
@@ -75,29 +78,53 @@ class _Withdrawn(Exception):
     """The question does not stand any more."""
 
 
+def _nowhere() -> Desktop | None:
+    """What was not there does not come."""
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unasked:
+    """A passphrase that no dialog could be shown for. It is tried again `at` this moment."""
+
+    number: int
+    question: str
+    attempt: int
+    stored: bool
+    at: float
+
+
 @dataclass(slots=True)
 class Talk:
-    """One connection of the unit's. `later` is told the drive's UUID when the question was put off."""
+    """One connection of the unit's. `later` is told the drive's UUID when the question was put off, `find` looks for a
+    desktop where none was, or where it has gone.
+    """
 
     wire: Wire
     desktop: Desktop | None
     dialog: Dialog
     later: Callable[[str], None]
     keyring: Keyring | None = None
+    find: Callable[[], Desktop | None] = _nowhere
     drive: str = ""
     uuid: str = ""
+    _unasked: _Unasked | None = None
+    _looked: float = float("-inf")
     _notice: int = 0
     _kind: str = ""
     _summary: str = ""
     _question: int | None = None
     _said: str = ""
     _typed: Secret | None = None
+    _put_away: bool = False
+    """The person has closed how far it is: they want to know how it ends, and not every second that it goes on."""
 
     def hold(self) -> None:
         """Until the unit hangs up; then what is still asked is taken back."""
         try:
             while True:
                 self._notices(0.0)
+                self._ask_again()
                 if select.select([self.wire], [], [], TICK if self._question is None else TICK / 2)[0]:
                     for words in self.wire.heard():
                         self._hear(words)
@@ -127,6 +154,8 @@ class Talk:
                 if number == self._question:
                     self._question = None
                     self._take_back()
+                if self._unasked is not None and number == self._unasked.number:
+                    self._unasked = None
             case {"do": "notice", "kind": str(kind), "summary": str(summary), "body": str(body)}:
                 self._show(kind, summary, body)
             case {"do": "progress", "percent": int(percent)}:
@@ -160,6 +189,8 @@ class Talk:
             self._answer("no")
         elif self._question is not None and happened[1] == "expired":
             self._expired()
+        elif self._kind in _PASSING and happened[1] == "dismissed":
+            self._put_away = True
 
     def _expired(self) -> None:
         """Nobody can click on it any more. It comes back once, as one that the specification wants to stay."""
@@ -189,10 +220,18 @@ class Talk:
             return
         except Missing:
             self.wire.say(id=number, answer="unable")
+            self._unasked = _Unasked(number, question, attempt, stored, time.monotonic() + AGAIN)
         else:
             text = None if given is None else given.reveal().decode("utf-8", "surrogateescape")
             self.wire.say(id=number, passphrase=text)
         self._question = None
+
+    def _ask_again(self) -> None:
+        """Their screen may be there by now. Meanwhile the console is asked; whoever answers first counts."""
+        unasked = self._unasked
+        if unasked is not None and time.monotonic() >= unasked.at:
+            self._unasked = None
+            self._passphrase(unasked.number, unasked.question, unasked.attempt, stored=unasked.stored)
 
     def _stored(self) -> Secret | None:
         """What the keyring has. It may ask the person to unlock it, and the question may be withdrawn meanwhile."""
@@ -235,6 +274,11 @@ class Talk:
     def _show(self, kind: str, summary: str, body: str, actions: Mapping[str, str] | None = None) -> None:
         """A notice that cannot be shown is forgotten: the journal has it."""
         self._kind, self._summary = kind, shown(summary)
+        if self._put_away and kind in _PASSING:
+            return
+        if self.desktop is None and (kind not in _PASSING or time.monotonic() >= self._looked + AGAIN):
+            self._looked, self._notice = time.monotonic(), 0
+            self.desktop = self.find()
         if self.desktop is None:
             return
         try:

@@ -64,10 +64,13 @@ class Watch:
 
     def _talk(self, connection: socket.socket) -> None:
         with contextlib.ExitStack() as stack:
-            desktop: Notices | None = None
-            with contextlib.suppress(Missing):
-                desktop = stack.enter_context(Notices())
-            Talk(Wire(connection), desktop, self._dialog(), self._later, secret_service).hold()
+
+            def find() -> Notices | None:
+                with contextlib.suppress(Missing):
+                    return stack.enter_context(Notices())
+                return None
+
+            Talk(Wire(connection), find(), self._dialog(), self._later, secret_service, find).hold()
 
     def _dialog(self) -> Dialog:
         def dialog(**words: object) -> object:

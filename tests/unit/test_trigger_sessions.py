@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 from flashback.core.errors import DriveState, Exit, Missing
 from flashback.core.events import Finished, Progress, Step, StepBegun, StepDone
 from flashback.core.secret import Secret
+from flashback.trigger import session as session_side
 from flashback.trigger import watch
 from flashback.trigger.asking import Consent, Everywhere
 from flashback.trigger.links import Links
@@ -95,6 +97,14 @@ class Keyring:
         assert (uuid, drive) == (UUID, "red")
         self.held = passphrase
         self.kept.set()
+
+
+def until(happened) -> None:
+    """Wait for what another thread does."""
+    deadline = time.monotonic() + LATE
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Console:
@@ -342,6 +352,46 @@ def test_where_no_dialog_can_be_shown_the_console_is_asked(world) -> None:
     assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"typed there")
 
 
+def test_a_session_whose_screen_comes_up_while_the_console_is_asked_is_asked_too(world, monkeypatch) -> None:
+    """Whoever logs in is connected seconds before a dialog can be shown."""
+    monkeypatch.setattr(session_side, "AGAIN", 0.0)
+    session = world.session(dialog=Dialog(Missing("no display"), Secret(b"wrong"), Secret(b"right")))
+    given_up = time.monotonic() + LATE
+
+    def ask(_question, _attempt, watch):
+        while time.monotonic() < given_up:
+            watch()
+
+    world.console.ask = ask
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"wrong")
+    assert world.asker.passphrase("Enter passphrase: ", 2) == Secret(b"right")
+    assert session.dialog.errors == ["", "", "Not accepted, try again (2 of 3)."]
+
+
+def test_what_no_dialog_could_be_shown_for_is_not_asked_for_once_it_was_answered_elsewhere(world, monkeypatch) -> None:
+    monkeypatch.setattr(session_side, "AGAIN", 0.3)
+    session = world.session(dialog=Dialog(Missing("no display"), Secret(b"too late")))
+    world.console.answer = Secret(b"typed there")
+    assert world.asker.passphrase("Enter passphrase: ", 1) == Secret(b"typed there")
+    time.sleep(0.6)
+    world.links.hang_up()
+    session.ended()
+    assert session.dialog.errors == [""]
+
+
+def test_a_desktop_that_comes_up_during_the_backup_shows_how_it_ended() -> None:
+    ours, theirs = socket.socketpair()
+    desktops = [Desktop()]
+    talk = Talk(Wire(theirs), None, Dialog(), lambda _uuid: None, find=lambda: desktops[0] if talk.drive else None)
+    unit = Wire(ours)
+    unit.say(do="notice", kind="progress", summary="red: copying", body="")
+    unit.say(do="hello", drive="red", uuid=UUID)
+    unit.say(do="notice", kind="done", summary="red: safe to remove", body="")
+    unit.hang_up()
+    talk.hold()
+    assert [summary for summary, _body in desktops[0].shown] == ["red: safe to remove"]
+
+
 def test_without_a_session_the_console_is_asked(world) -> None:
     world.console.answer = Secret(b"typed there")
     assert world.asker.consent("") is Consent.NOW
@@ -437,6 +487,20 @@ def test_a_backup_that_stops_without_a_word_is_told(world) -> None:
     world.links.hang_up()
     session.ended()
     assert session.desktop.shown[-1][0] == "red: the backup stopped"
+
+
+def test_whoever_closes_how_far_it_is_sees_no_more_of_that_but_how_it_ends(world) -> None:
+    session = world.session()
+    world.asker.notice("progress", "red: copying", "")
+    until(lambda: session.desktop.shown)
+    session.desktop.happened.append((1, "dismissed"))
+    until(lambda: not session.desktop.happened)
+    world.asker.progress(10)
+    world.asker.notice("progress", "red: closing", "")
+    world.asker.notice("done", "red: safe to remove", "")
+    world.links.hang_up()
+    session.ended()
+    assert [summary for summary, _body in session.desktop.shown] == ["red: copying", "red: safe to remove"]
 
 
 def test_the_last_notice_stays(world) -> None:
