@@ -50,7 +50,8 @@ class Links:
         with contextlib.suppress(OSError):
             for name in sorted(os.listdir(self.sessions)):
                 path = self.sessions / name / AGENT
-                if name.isdecimal() and int(name) not in self._links and path.exists():
+                # os.path: whatever somebody has put there, it keeps nobody else from being asked
+                if name.isdecimal() and int(name) not in self._links and os.path.exists(path):
                     yield int(name), path
 
     def _connected(self, uid: int, path: Path) -> Link | None:

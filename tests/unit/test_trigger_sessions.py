@@ -593,6 +593,18 @@ def test_a_link_to_another_persons_socket_is_told_nothing(world, tmp_path, monke
     assert session.desktop.shown == []
 
 
+def test_what_somebody_puts_in_place_of_their_socket_keeps_nobody_else_from_being_asked(
+    world, tmp_path, monkeypatch
+) -> None:
+    world.session(Desktop("now"))
+    (tmp_path / str(ME)).rename(tmp_path / "5")
+    (tmp_path / "4").mkdir()
+    (tmp_path / "4" / AGENT).symlink_to("x" * 300)
+    world.links.people = lambda: frozenset({4, 5})
+    monkeypatch.setattr("flashback.trigger.links.peer", lambda _connection: 5)
+    assert world.asker.agents
+
+
 def test_a_session_cannot_answer_anothers_question(world) -> None:
     ours, theirs = socket.socketpair()
     wire = Wire(ours)
