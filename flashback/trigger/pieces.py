@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
@@ -74,12 +75,13 @@ def _source(name: str) -> str:
 
 
 def changeable_by(command: str) -> Iterator[str]:
-    """The parts of the path to `command` (and of the package) that others than root can change.
+    """The parts of the paths to `command`, to the package and to its Python that others than root can change.
 
     What is written into a unit runs as root; whoever can change it can become root.
     """
     seen: set[Path] = set()
-    for place in (Path(command), Path(os.path.realpath(command)), Path(__file__).resolve().parents[1]):
+    called = (Path(each) for program in (command, sys.executable) for each in (program, os.path.realpath(program)))
+    for place in (*called, Path(__file__).resolve().parents[1], Path(os.__file__).resolve().parent):
         for part in (place, *place.parents):
             if part in seen:
                 continue

@@ -21,7 +21,7 @@ _URGENT: Final = frozenset({"danger", "damage", "insisted"})
 _PASSING: Final = frozenset({"progress"})
 _LONGEST: Final = 600
 AGAIN: Final = 5.0
-"""Seconds after which a desktop that was not there is looked for anew: whoever logs in is connected before they see it."""
+"""Seconds after which a screen that was not there is looked for anew: one is connected before one sees it."""
 
 
 class Desktop(Protocol):

@@ -168,6 +168,16 @@ def test_what_others_can_change_is_found(root) -> None:
     assert str(command) in set(changeable_by(str(command)))
 
 
+def test_a_python_that_others_can_change_is_found(root, monkeypatch) -> None:
+    """A venv of root's may stand on an interpreter in somebody's home."""
+    python = root / "python3"
+    python.touch()
+    os.chmod(python, 0o666)
+    (root / "link").symlink_to(python)
+    monkeypatch.setattr("sys.executable", str(root / "link"))
+    assert str(python) in set(changeable_by(COMMAND))
+
+
 # --- doctor
 
 
@@ -216,6 +226,11 @@ def test_the_unit_works_with_low_priority_and_may_write_where_the_machine_rememb
     unit = content(PIECES[0], COMMAND).splitlines()
     for line in ("Nice=10", "CPUSchedulingPolicy=batch", "IOSchedulingPriority=7", "StateDirectory=flashback"):
         assert line in unit
+
+
+def test_the_unit_lets_cryptsetup_speak_to_what_systemd_cryptenroll_enrolls() -> None:
+    unit = content(PIECES[0], COMMAND).splitlines()
+    assert {"DeviceAllow=char-hidraw rw", "DeviceAllow=char-tpm rw"} <= set(unit)
 
 
 def test_doctor_sees_a_missing_file(root) -> None:
