@@ -32,7 +32,7 @@ class Seen:
     """`drive` is `None` where this machine does not know it. `insertion` names this plugging in, `agents` says whether
     somebody's session can be asked, `last_run` is the newest of this drive, `last_plug` the newest question about it.
     `quiet_for` is the configuration's `min_interval` between runs that nobody asked for, `min_battery` what a battery
-    in use must hold. `busy`: somebody works with this drive already.
+    in use must hold. `busy`: somebody works with this drive already. `due_after`: how old its backup may become.
     """
 
     drive: KnownDrive | None
@@ -46,6 +46,7 @@ class Seen:
     power: Power = field(default_factory=Power)
     min_battery: float = 0.0
     busy: bool = False
+    due_after: timedelta = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,16 @@ def decide(seen: Seen) -> Decision:
     return Decision(Act.RUN, "on_plug is always")
 
 
-def _fresh(seen: Seen, within: timedelta) -> Decision | None:
+def _backed_up(seen: Seen, within: timedelta) -> datetime | None:
+    """When its last run ended, if that was a backup and not longer ago."""
     run = seen.last_run
     if run is None or run.ended is None or run.result not in {RunResult.COMPLETE, RunResult.NOTHING_TO_DO}:
         return None
-    if timedelta(0) <= seen.now - run.ended < within:
+    return run.ended if timedelta(0) <= seen.now - run.ended < within else None
+
+
+def _fresh(seen: Seen, within: timedelta) -> Decision | None:
+    if _backed_up(seen, within) is not None:
         return Decision(Act.LEAVE, "it was backed up a moment ago")
     return None
 
@@ -103,6 +109,15 @@ def _said_already(seen: Seen) -> Decision | None:
         return Decision(Act.LEAVE, "the answer was no, and it was not unplugged since")
     if last.outcome is PlugOutcome.UNANSWERED and (last.agents or not seen.agents):
         return Decision(Act.LEAVE, "nobody answered, and it was not unplugged since")
+    return _done_since(seen, last)
+
+
+def _done_since(seen: Seen, last: PlugRecord) -> Decision | None:
+    """A drive that stays plugged in is not asked about at each log-in; what runs by itself has its own measure."""
+    wish = seen.drive.on_plug if seen.drive is not None else None
+    ended = _backed_up(seen, seen.due_after)
+    if (wish or seen.default) is OnPlug.ASK and ended is not None and ended >= last.at:
+        return Decision(Act.LEAVE, "it was backed up since it was plugged in, and is not due")
     return None
 
 

@@ -133,6 +133,7 @@ class Plug:
             power=power(),
             min_battery=self.config.min_battery,
             busy=drive is not None and self._is_busy(drive),
+            due_after=self.config.rotation.due_after,
         )
 
     def _is_busy(self, drive: KnownDrive) -> bool:

@@ -108,6 +108,19 @@ def test_a_question_that_was_cut_short_is_asked_again(outcome) -> None:
     assert decide(replace(SEEN, last_plug=a_plug(outcome))).act is Act.ASK
 
 
+@pytest.mark.parametrize("outcome", [PlugOutcome.ANSWERED, PlugOutcome.LATER])
+def test_a_drive_that_stays_plugged_in_after_its_backup_is_asked_about_when_it_is_due(outcome) -> None:
+    """Not at every log-in, and not when an hour's "later" is over, if it was backed up by hand meanwhile."""
+    asked = replace(a_plug(outcome, until=NOW - 2 * FRESH), at=NOW - 4 * FRESH)
+    stays = replace(SEEN, last_plug=asked, last_run=a_run(NOW - 2 * FRESH))
+    assert decide(stays).act is Act.LEAVE
+    assert decide(replace(stays, due_after=2 * FRESH)).act is Act.ASK
+    assert decide(replace(stays, default=OnPlug.ALWAYS, quiet_for=FRESH)).act is Act.RUN
+    assert decide(replace(stays, last_plug=replace(asked, insertion="boot:6"))).act is Act.ASK
+    assert decide(replace(stays, last_run=a_run(NOW - 5 * FRESH))).act is Act.ASK
+    assert decide(replace(stays, last_run=a_run(NOW - 2 * FRESH, RunResult.FAILED))).act is Act.ASK
+
+
 SEEINGS = st.builds(
     Seen,
     drive=st.one_of(
