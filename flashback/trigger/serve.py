@@ -61,19 +61,27 @@ def _serve(
         name = drive.name if drive else uuid
         links = Links(lambda: people_here(context.run), {"uuid": uuid, "drive": name})
         asker = Everywhere(links, Console(context.run, uuid, name), name)
+        teller = PlugTeller(log, asker, name)
         try:
             fresh = drive is None and not context.paths.config.exists()
             settings = Config(context.paths.config, ()) if fresh else config()
             asker.stands_for(int(settings.answer_within.total_seconds()))
             if not settings.notify.desktop:
                 links.people = frozenset
-            work = Plug(context.telling(PlugTeller(log, asker, name)), settings, memory, asker, log, credentials, last)
+            work = Plug(context.telling(teller), settings, memory, asker, log, credentials, last)
             return work.execute(uuid)
         except Interrupted:
             log.entry(f"{name}: unplugged or stopped before anything was done; it was not opened", priority=NOTICE)
             raise
-        except FlashbackError as problem:  # no run was begun, so nobody has been told yet
-            asker.notice("trouble", f"{name}: not backed up", f"{problem.what}. {problem.hint}")
+        except FlashbackError as problem:
+            if not teller.ended:  # no run was begun, so nobody has been told yet
+                asker.notice("trouble", f"{name}: not backed up", f"{problem.what}. {problem.hint}")
+            raise
+        except Exception as problem:
+            if not teller.ended:
+                from flashback.tell import explain
+
+                teller(explain.finished(explain.explain(problem, drive=name), name))
             raise
         finally:
             links.hang_up()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from flashback.core.events import Event, Progress
+from flashback.core.events import Event, Finished, Progress
 from flashback.tell import Teller
 from flashback.trigger.notices import notice_of, percent
 
@@ -27,7 +27,7 @@ class Listener(Protocol):
 
 
 class PlugTeller(Teller):
-    """`drive` is the name that every notice begins with."""
+    """`drive` is the name that every notice begins with. `ended`: how it ended was told; nothing contradicts that."""
 
     def __init__(
         self, log: Teller, sessions: Listener, drive: str, *, monotonic: Callable[[], float] = time.monotonic
@@ -37,10 +37,12 @@ class PlugTeller(Teller):
         self._drive = drive
         self._monotonic = monotonic
         self._told = float("-inf")
+        self.ended = False
 
     def __call__(self, event: Event) -> None:
         """Tell one event."""
         self._log(event)
+        self.ended = self.ended or isinstance(event, Finished)
         if isinstance(event, Progress):
             now = self._monotonic()
             done = percent(event)

@@ -470,3 +470,32 @@ def test_a_drive_on_a_machine_that_was_never_set_up_is_offered_and_no_configurat
     assert told == ["offer"]
     with pytest.raises(ConfigError):
         serve.serve(world.context.telling, no_configuration, lambda: Ledger.open(world.ledger_file), UUID)
+
+
+@pytest.mark.parametrize(
+    ("ended", "problem", "kinds"),
+    [
+        (False, FlashbackError("the ledger cannot be written"), ["trouble"]),
+        (True, FlashbackError("the ledger cannot be written"), ["done"]),
+        (False, RuntimeError("nobody expected this"), ["trouble"]),
+        (True, RuntimeError("nobody expected this"), ["done"]),
+    ],
+)
+def test_whatever_ends_it_is_told_once_and_not_contradicted(world, monkeypatch, ended, problem, kinds) -> None:
+    told: list[str] = []
+
+    def execute(work: Plug, _uuid: str) -> int:
+        if ended:
+            work.context.tell(Finished("complete", 0, "red", DriveState.CLOSED, safe_to_remove=True))
+        raise problem
+
+    monkeypatch.setattr(Plug, "execute", execute)
+    monkeypatch.setattr(serve.Everywhere, "notice", lambda _asker, kind, *_more: told.append(kind))
+    with pytest.raises(type(problem)):
+        serve.serve(
+            world.context.telling,
+            lambda: Config(world.context.paths.config, ()),
+            lambda: Ledger.open(world.ledger_file),
+            UUID,
+        )
+    assert told == kinds
