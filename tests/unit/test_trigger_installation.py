@@ -228,6 +228,11 @@ def test_the_unit_works_with_low_priority_and_may_write_where_the_machine_rememb
         assert line in unit
 
 
+def test_the_unit_leaves_a_master_on_btrfs_where_a_snapshot_can_be_taken() -> None:
+    """What is mounted read-only for the unit is read as it is, without a snapshot (`walk.road`)."""
+    assert "ProtectSystem=full" in content(PIECES[0], COMMAND).splitlines()
+
+
 def test_the_unit_lets_cryptsetup_speak_to_what_systemd_cryptenroll_enrolls() -> None:
     unit = content(PIECES[0], COMMAND).splitlines()
     assert {"DeviceAllow=char-hidraw rw", "DeviceAllow=char-tpm rw"} <= set(unit)
