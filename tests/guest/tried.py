@@ -148,12 +148,19 @@ def something_to_prune(scene: Scene) -> None:
         scene.change()
         scene.complete()
     scene.machine.configure(scene.machine.config.read_text("utf-8") + ONE_STAYS)
+    if len(scene.finished) > 2:
+        prune_all(scene)  # else the first would have points that no later one has
     scene.change()
     scene.complete()
 
 
 def pruned(scene: Scene, _ended: Ended) -> None:
     """What no rule keeps is gone in the end; what stays is looked at when all is over."""
+    prune_all(scene)
+
+
+def prune_all(scene: Scene) -> None:
+    """All that may go, goes."""
     succeeded(scene.machine.command(*with_secret(scene, "prune", "red")))
     scene.finished = scene.finished[-2:]
 
