@@ -20,7 +20,7 @@ from flashback.drive import layout
 from flashback.drive.spool import Spool
 from flashback.drive.states import State
 from flashback.drive.tree import Item, Trouble, digest, listed
-from flashback.recover import destination
+from flashback.recover import attributes, destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, Planner, differs, with_the_way
 from flashback.recover.wanted import Wanted
@@ -142,6 +142,10 @@ def _how(item: Item, at: os.stat_result, here: Descent, there: Descent, owner: O
     if what == "kind":
         same_rank = not item.is_directory and not stat.S_ISDIR(at.st_mode)
         return How.REPLACED if same_rank else How.ASIDE
+    settable = not item.is_directory or os.geteuid() in {0, at.st_uid}  # files are exchanged for ones of our own
+    with contextlib.suppress(OSError):
+        if not what and settable:
+            what = attributes.differing(here.parent(item.path), there.parent(item.path), given=owner is not None)
     if item.is_directory:
         return How.ATTRIBUTES if what else None
     if what or at.st_mtime_ns != item.mtime_ns:
@@ -202,6 +206,4 @@ def _dress(source: int, target: int, name: bytes) -> None:
         at = os.fstat(ready)
         if os.geteuid() == 0:
             os.fchown(there, at.st_uid, at.st_gid)
-        os.fchmod(there, stat.S_IMODE(at.st_mode))
-        for attribute in os.listxattr(ready):
-            os.setxattr(there, attribute, os.getxattr(ready, attribute))
+        attributes.dress(ready, there)

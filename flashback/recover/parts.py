@@ -18,7 +18,7 @@ from flashback.drive import layout
 from flashback.drive.spool import Spool
 from flashback.drive.states import Holding, State
 from flashback.drive.tree import Item, Trouble, digest, item_of, listed, looked_at, unread
-from flashback.recover import destination
+from flashback.recover import attributes, destination
 from flashback.recover.wanted import Wanted, When
 
 
@@ -235,6 +235,8 @@ def is_equal(part: Part, name: bytes, owner: Owner | None) -> bool:
                 at = os.stat(last, dir_fd=parent, follow_symlinks=False)
                 if differs(item, at, owner) or (not item.is_directory and at.st_mtime_ns != item.mtime_ns):
                     return False
+                if attributes.differing(here.parent(item.path), (parent, last), given=owner is not None):
+                    return False
                 if stat.S_ISLNK(item.mode) and _target(here, item.path) != os.readlink(last, dir_fd=parent):
                     return False
             return all(
@@ -252,7 +254,7 @@ def _target(below: Descent, path: bytes) -> bytes:
 
 
 def differs(item: Item, at: os.stat_result, owner: Owner | None) -> str:
-    """What is not as on the drive, in a word; empty where all is. Times and content are not looked at.
+    """What is not as on the drive, in a word; empty where all is. Times, attributes and content are not looked at.
 
     Who is not root cannot give files away, so owners are not looked at then.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import tempfile
@@ -18,7 +19,7 @@ from flashback.core.events import Progress, Remark, Remarked, RemarkKind, Step, 
 from flashback.core.text import number, shown, size
 from flashback.drive.proofs import Proofs
 from flashback.drive.tree import FETCHED, Item, Trouble, digest, fetched, unread
-from flashback.recover import destination
+from flashback.recover import attributes, destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, differs, totals
 from flashback.tools import btrfs, rsync
@@ -228,9 +229,15 @@ class _Checked:
         what = differs(item, at, self.work.owner)
         if what in {"kind", "size"}:
             return f"its {what} is not that on the drive"
-        if what or (not stat.S_ISLNK(item.mode) and at.st_mtime_ns != item.mtime_ns):
+        if not what and not stat.S_ISLNK(item.mode) and at.st_mtime_ns != item.mtime_ns:
+            what = "time"
+        with contextlib.suppress(OSError):
+            what = what or attributes.differing(
+                here.parent(item.path), (parent, name), given=self.work.owner is not None, forgive=False
+            )
+        if what:
             self.odd += 1
-            self.first = self.first or f"{shown(item.path)}: {what or 'time'}"
+            self.first = self.first or f"{shown(item.path)}: {what}"
         if item.is_directory:
             return ""
         source = self._source_of(item, here)
