@@ -1,7 +1,8 @@
 """The configuration that a drive carries comes into force on a machine that has none, once a person has seen it.
 
 Nothing in it is carried out here, and nothing that exists is replaced. What came from another folder than the
-configuration's own is put beside, where nothing reads it: no drive says where on this machine a file is to be written.
+configuration's own, or would stand in the place of a file that is here, is put beside, where nothing reads it: no drive
+says where on this machine a file is to be written.
 """
 
 from __future__ import annotations
@@ -96,8 +97,19 @@ def take_over(
         wanted = asker.confirm(QUESTION, default=False)
     if planned is None or not wanted:
         return Taken(beside=put_beside(config, drive, dict(files)))
-    written = [path for path, content in reversed(list(planned.files.items())) if _written_new(path, content)]
-    return Taken(tuple(reversed(written)), put_beside(config, drive, dict(planned.others)) if planned.others else ())
+    written, beside = list[Path](), list[Path]()
+    for path, content in reversed(planned.files.items()):
+        if _written_new(path, content):
+            written.insert(0, path)
+        elif not _is_same(path, content):
+            beside += put_beside(path, drive, {path.name: content})
+    if planned.others:
+        beside += put_beside(config, drive, dict(planned.others))
+    return Taken(tuple(written), tuple(beside))
+
+
+def _is_same(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
 
 
 def _written_new(path: Path, content: bytes) -> bool:

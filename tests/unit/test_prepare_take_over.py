@@ -67,6 +67,20 @@ def test_what_exists_is_not_replaced(config: Path) -> None:
     assert config.with_name("exclusions.txt").read_bytes() == b"mine"
 
 
+def test_the_drives_version_of_a_file_that_exists_is_put_beside_it(config: Path) -> None:
+    config.parent.mkdir()
+    config.with_name("exclusions.txt").write_bytes(b"mine")
+    taken = take(config, yes=True)
+    assert taken == Taken((config,), (config.with_name("exclusions.txt.from-red"),))
+    assert taken.beside[0].read_bytes() == FILES["exclusions.txt"]
+
+
+def test_one_that_exists_and_is_the_same_is_not_put_beside(config: Path) -> None:
+    config.parent.mkdir()
+    config.with_name("exclusions.txt").write_bytes(FILES["exclusions.txt"])
+    assert take(config, yes=True) == Taken((config,))
+
+
 def test_a_link_in_the_place_of_the_configuration_is_not_followed(config: Path, tmp_path: Path) -> None:
     config.parent.mkdir()
     config.symlink_to(tmp_path / "elsewhere")
