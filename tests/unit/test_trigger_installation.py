@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flashback.core.command import Command, CommandFailed, Result
-from flashback.core.errors import UsageError
+from flashback.core.errors import Exit, UsageError
 from flashback.prepare.doctor import Verdict
 from flashback.tools import systemctl
 from flashback.trigger import installation, state
@@ -236,6 +236,11 @@ def test_the_unit_leaves_a_master_on_btrfs_where_a_snapshot_can_be_taken() -> No
 def test_the_unit_lets_cryptsetup_speak_to_what_systemd_cryptenroll_enrolls() -> None:
     unit = content(PIECES[0], COMMAND).splitlines()
     assert {"DeviceAllow=char-hidraw rw", "DeviceAllow=char-tpm rw"} <= set(unit)
+
+
+def test_a_session_that_is_watched_by_hand_is_not_tried_for_ever() -> None:
+    (watch,) = [piece for piece in PIECES if piece.target.name == installation.WATCH]
+    assert f"RestartPreventExitStatus={int(Exit.LOCKED)}" in content(watch, COMMAND).splitlines()
 
 
 def test_doctor_sees_a_missing_file(root) -> None:
