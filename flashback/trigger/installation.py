@@ -116,7 +116,10 @@ def _foreign(path: Path) -> UsageError:
 
 
 def enable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: Sequence[Piece] = PIECES) -> list[str]:
-    """Write what the plan says, and make udev and systemd see it. Returns what could not be made to take effect."""
+    """Write what the plan says, and make udev and systemd see it. Returns what could not be made to take effect.
+
+    They are told also where every file was there: an earlier call may have been cut off, or not been listened to.
+    """
     links = {piece.target: piece.link for piece in pieces}
     for step in steps:
         target = placed(step.path, root)
@@ -126,11 +129,11 @@ def enable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: S
         if link is not None and not os.path.lexists(placed(link, root)):
             placed(link, root).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             placed(link, root).symlink_to(step.path)
-    if all(step.change is Change.NONE for step in steps):
-        return []
     failed = take_effect(run)
     _timer(run, "start")
-    tell_sessions(run, ("daemon-reload",), ("restart", WATCH))
+    # what asks somebody just now is ended only for a new one
+    verb = "start" if all(step.change is Change.NONE for step in steps) else "restart"
+    tell_sessions(run, ("daemon-reload",), (verb, WATCH))
     return failed
 
 

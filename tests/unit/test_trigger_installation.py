@@ -20,6 +20,7 @@ from flashback.trigger.words import AGENT
 
 COMMAND = "/opt/venv/bin/flashback"
 RELOADED = [("systemctl", "daemon-reload"), ("udevadm", "control", "--reload")]
+TOLD = [*RELOADED, ("systemctl", "start", "--", "flashback-remind.timer")]
 TOP = Path(__file__).resolve().parents[2]
 
 
@@ -78,16 +79,33 @@ def test_the_files_of_the_source_tree_are_ready_for_packagers(piece) -> None:
     assert MARK in content(piece, COMMAND)
 
 
-def test_udev_and_systemd_are_told_once(root) -> None:
-    assert enabled(root).ran == [*RELOADED, ("systemctl", "start", "--", "flashback-remind.timer")]
+def test_udev_and_systemd_are_told(root) -> None:
+    assert enabled(root).ran == TOLD
 
 
 def test_a_second_enable_changes_nothing_and_says_so(root) -> None:
     enabled(root)
     before = tree(root)
     assert {step.change for step in plan_enable(COMMAND, root)} == {Change.NONE}
-    assert enabled(root).ran == []
+    enabled(root)
     assert tree(root) == before
+
+
+def test_a_second_enable_brings_in_force_what_the_first_could_not(root) -> None:
+    first = Runner()
+    first.fails.add("systemctl")
+    assert installation.enable(first, plan_enable(COMMAND, root), root) != []
+    assert enabled(root).ran == TOLD
+
+
+def test_a_session_that_is_asked_already_is_not_disturbed_by_a_second_enable(root, monkeypatch) -> None:
+    told: list[tuple[str, ...]] = []
+    monkeypatch.setattr(installation, "tell_sessions", lambda _run, *words: told.extend(words))
+    enabled(root)
+    assert told == [("daemon-reload",), ("restart", installation.WATCH)]
+    told.clear()
+    enabled(root)
+    assert told == [("daemon-reload",), ("start", installation.WATCH)]
 
 
 def test_another_installation_takes_over(root) -> None:
