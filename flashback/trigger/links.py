@@ -16,6 +16,9 @@ from flashback.trigger.words import AGENT, Gone, Wire, peer
 SESSIONS: Final = Path("/run/user")
 """Where each person has a directory of their own (XDG base directories, pam_systemd(8))."""
 _LOOK_AGAIN: Final = 2.0
+_SHOWN_WITHIN: Final = 20.0
+"""Seconds within which a desktop has shown a notice. Each of its calls takes at most `tools.dbus.ANSWER_WITHIN`."""
+_POLL: Final = 0.1
 
 
 @dataclass(slots=True, eq=False)
@@ -95,6 +98,20 @@ class Links:
             except Gone:
                 self._forget(link)
         return said
+
+    def shown(self, number: int) -> bool:
+        """Whether anybody's desktop has shown the notice that was said with this `id`; waits until that is known."""
+        waiting = set(self._links)
+        deadline = time.monotonic() + _SHOWN_WITHIN
+        while waiting & set(self._links) and time.monotonic() < deadline:
+            for link, words in self.heard():
+                if words.get("id") != number:
+                    continue
+                if words.get("shown") is True:
+                    return True
+                waiting.discard(link.uid)
+            time.sleep(_POLL)
+        return False
 
     def _forget(self, link: Link) -> None:
         link.wire.hang_up()

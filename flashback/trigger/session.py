@@ -157,7 +157,9 @@ class Talk:
                 if self._unasked is not None and number == self._unasked.number:
                     self._unasked = None
             case {"do": "notice", "kind": str(kind), "summary": str(summary), "body": str(body)}:
-                self._show(kind, summary, body)
+                there = self._show(kind, summary, body)
+                if "id" in words:  # somebody wants to know
+                    self.wire.say(id=words["id"], shown=there)
             case {"do": "progress", "percent": int(percent)}:
                 self._show("progress", self._summary, f"{percent} %. Do not unplug it yet.")
             case {"do": "forget"}:
@@ -271,16 +273,16 @@ class Talk:
         if self._question is None:
             raise _Withdrawn
 
-    def _show(self, kind: str, summary: str, body: str, actions: Mapping[str, str] | None = None) -> None:
-        """A notice that cannot be shown is forgotten: the journal has it."""
+    def _show(self, kind: str, summary: str, body: str, actions: Mapping[str, str] | None = None) -> bool:
+        """Whether it is shown. A notice that cannot be is forgotten: the journal has it."""
         self._kind, self._summary = kind, shown(summary)
         if self._put_away and kind in _PASSING:
-            return
+            return False
         if self.desktop is None and (kind not in _PASSING or time.monotonic() >= self._looked + AGAIN):
             self._looked, self._notice = time.monotonic(), 0
             self.desktop = self.find()
         if self.desktop is None:
-            return
+            return False
         try:
             self._notice = self.desktop.show(
                 self._summary[:_LONGEST],
@@ -292,6 +294,7 @@ class Talk:
             )
         except Missing:
             self.desktop = None
+        return self.desktop is not None
 
     def _take_back(self) -> None:
         number, self._notice = self._notice, 0

@@ -16,9 +16,13 @@ DUE = SimpleNamespace(what="red is due", next_step="plug it in", about="red", st
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    world = SimpleNamespace(said=[], logged=[], able=[1], due=[DUE])
+    world = SimpleNamespace(said=[], logged=[], able=[1], due=[DUE], shown=True)
     world.links = SimpleNamespace(
-        look=lambda: None, able=world.able, say=lambda **words: world.said.append(words), hang_up=lambda: None
+        look=lambda: None,
+        able=world.able,
+        say=lambda **words: world.said.append(words),
+        shown=lambda number: world.shown and world.said[-1]["id"] == number,
+        hang_up=lambda: None,
     )
     world.journal = SimpleNamespace(send=lambda message, **_more: world.logged.append(message))
     monkeypatch.setattr(remind, "reminders", lambda *_given, **_more: world.due)
@@ -47,6 +51,14 @@ def test_what_nobody_was_there_to_read_is_not_counted_as_said(world) -> None:
     world.able.clear()
     assert world.act() == {}
     assert world.said == []
+
+
+def test_what_no_desktop_has_shown_is_not_counted_as_said(world) -> None:
+    world.shown = False
+    assert world.act() == {}
+    assert world.logged == []
+    world.shown = True
+    assert "red" in world.act()
 
 
 def test_without_notices_the_journal_has_it(world) -> None:

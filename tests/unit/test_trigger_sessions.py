@@ -16,6 +16,7 @@ import pytest
 from flashback.core.errors import DriveState, Exit, Missing
 from flashback.core.events import Finished, Progress, Step, StepBegun, StepDone
 from flashback.core.secret import Secret
+from flashback.trigger import links as links_side
 from flashback.trigger import session as session_side
 from flashback.trigger import watch
 from flashback.trigger.asking import Consent, Everywhere
@@ -510,6 +511,27 @@ def test_the_last_notice_stays(world) -> None:
     session.ended()
     assert [summary for summary, _body in session.desktop.shown] == ["red: safe to remove"]
     assert session.desktop.taken_back == []
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_whether_a_notice_was_shown_is_answered_where_it_is_asked(world, broken) -> None:
+    desktop = Desktop()
+    desktop.broken = broken
+    world.session(desktop)
+    world.links.look()
+    world.links.say(do="notice", id=1, kind="reminder", summary="Flashback: a backup is due", body="")
+    assert world.links.shown(1) is not broken
+    assert len(desktop.shown) == (0 if broken else 1)
+
+
+def test_nobody_has_seen_what_a_session_hung_up_on_or_says_nothing_of(world, tmp_path, monkeypatch) -> None:
+    hostile = Hostile(tmp_path, b'{"id": 1, "shown": "yes"}\n', b'{"id": 2, "shown": true}\n')
+    world.links.look()
+    world.links.say(do="notice", id=1, kind="reminder", summary="", body="")
+    assert not world.links.shown(1)
+    hostile.listener.close()
+    monkeypatch.setattr(links_side, "_SHOWN_WITHIN", 0.3)
+    assert not world.links.shown(1)
 
 
 NONSENSE = [b"{\n", b"[]\n", b"\xff\n", b'{"do": "ask"}\n', b"x" * 70000, b"[" * 60000 + b"\n", b"9" * 9000 + b"\n"]
