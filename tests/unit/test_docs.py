@@ -229,8 +229,41 @@ def first_words(code: str) -> Iterator[str]:
                     yield words.value
 
 
+def helpers() -> Iterator[str]:
+    """What is started around a program, by a program, or by udev: no `Command` begins with these."""
+    runner = (TOP / "flashback/core/command.py").read_text("utf-8")
+    yield from re.findall(r"_found\(\"([^\"]+)\"\)", runner)
+    yield from re.findall(r"\"/(?:usr/)?bin/([^\"]+)\"", runner)
+    for shell, host in re.findall(
+        r"\"-e\", f?\"(\S+) [^\"]*\", \"([^\":]+):", (TOP / "flashback/tools/rsync/__init__.py").read_text("utf-8")
+    ):
+        yield from (shell, host)
+    yield from re.findall(r"PROGRAM==\"/usr/bin/(\S+)", (TOP / "udev/90-flashback.rules").read_text("utf-8"))
+
+
+def rows(chapter: str) -> dict[str, str]:
+    """The table of programs: who starts them, and the cell that names them."""
+    return dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", chapter, re.MULTILINE))
+
+
 def test_every_program_that_is_started_is_listed_in_the_threat_model() -> None:
     chapter = (TOP / "SECURITY.md").read_text("utf-8").partition("## What runs as root")[2].partition("\n## ")[0]
+    listed = " ".join(rows(chapter).values())
     started = {name for room in (TOP / "flashback").rglob("*.py") for name in first_words(room.read_text("utf-8"))}
     assert started >= {"cryptsetup", "lsblk", "mount", "systemctl"}
-    assert {name for name in started if f"`{name}`" not in chapter} == set()
+    assert set(helpers()) == {"setpriv", "sh", "env", "systemd-escape"}
+    assert {name for name in started | set(helpers()) if f"`{name}`" not in listed} == set()
+
+
+@pytest.mark.parametrize(
+    ("who", "programs"),
+    [
+        ("udev", {"systemd-escape"}),
+        ("your session", {"systemctl --user", "systemctl start", "pinentry", "kdialog", "zenity"}),
+        ("root and your session", {"setpriv", "sh"}),
+    ],
+)
+def test_the_threat_model_says_what_is_started_by_others_than_root(who, programs) -> None:
+    chapter = (TOP / "SECURITY.md").read_text("utf-8").partition("## What runs as root")[2].partition("\n## ")[0]
+    (cell,) = [cell for by, cell in rows(chapter).items() if by.startswith((f"{who},", f"{who} ("))]
+    assert {name for name in programs if f"`{name}`" not in cell} == set()
