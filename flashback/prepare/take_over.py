@@ -98,7 +98,7 @@ def take_over(
     if planned is None or not wanted:
         return Taken(beside=put_beside(config, drive, dict(files)))
     written, beside = list[Path](), list[Path]()
-    for path, content in reversed(planned.files.items()):
+    for path, content in reversed(list(planned.files.items())):
         if _written_new(path, content):
             written.insert(0, path)
         elif not _is_same(path, content):
