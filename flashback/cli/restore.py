@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from flashback.app import App
     from flashback.config.values import Master
+    from flashback.recover.errand import RestoreRequest
     from flashback.recover.parts import Owner
-    from flashback.recover.service import RestoreRequest
-    from flashback.recover.wanted import When
+    from flashback.recover.wanted import Wanted, When
     from flashback.tell import Teller
 
 RESTORE_EPILOG = front.examples(
@@ -25,6 +25,8 @@ RESTORE_EPILOG = front.examples(
         "the newest version that a plugged-in drive has, to where it was",
     ),
     ("sudo flashback restore photos/2.jpg --at 2026-01-31", "as it was at the end of that day"),
+    ("sudo flashback restore photos/2.jpg --at 7d", "as it was a week ago"),
+    ("sudo flashback restore photos --snapshot red:latest", "from the newest state on this drive, and no older one"),
     ("sudo flashback restore documents:photos --to ~/restored", "a directory, into another one"),
     ("sudo flashback restore photos --in-place", "over what is there, once you have seen what would change"),
     ("sudo flashback restore photos --dry-run", "what would be restored, from where to where?"),
@@ -41,9 +43,12 @@ def add_to(app: typer.Typer) -> None:
 Paths = Annotated[
     list[str] | None, typer.Argument(metavar="PATH", help="As you know it: absolute, from here, or MASTER:PATH.")
 ]
-Snapshot = Annotated[str | None, typer.Option("--snapshot", metavar="NAME", help="From this snapshot, or `current`.")]
+Snapshot = Annotated[
+    str | None,
+    typer.Option("--snapshot", metavar="NAME", help="latest, a name or its beginning, DRIVE:NAME, or a date."),
+]
 At = Annotated[
-    str | None, typer.Option("--at", metavar="DATE", help="From the newest state of that time: 2026-01-31 [14:00].")
+    str | None, typer.Option("--at", metavar="DATE", help="As of 2026-01-31 ['2026-01-31 14:00'], or 7d ago.")
 ]
 To = Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Into this directory; made if it is not there.")]
 FromDrive = Annotated[str | None, typer.Option("--drive", metavar="DRIVE", help="From this drive.")]
@@ -88,17 +93,17 @@ def restore(
 
         found = app.readable_config()
         masters = found.masters if found is not None else ()
-        request = _request(
-            paths or [], masters, _when(snapshot, at), to, _owner(owner), everything, master or [], dry_run=dry_run
-        )
+        when, on = _when(app, snapshot, at, drive)
+        asked = _wanted(app, paths or [], masters, master or [], everything=everything)
+        request = _request(asked, when, to, _owner(owner), everything=everything, dry_run=dry_run)
         with front.teller(app) as tell:
             if in_place:
                 request = replace(request, in_place=True, agreed=_agreeing(app, tell, yes=yes, to=to))
             if not is_root():
-                return _as_user(app, tell, drive, masters, request)
+                return _as_user(app, tell, on, masters, request)
             context = app.context(tell, app.person(tell))
             with app.ledger() as ledger:
-                return service.restore(context, ledger, drive, masters, request)
+                return service.restore(context, ledger, on, masters, request)
 
     front.enter(
         work,
@@ -119,20 +124,10 @@ def _as_user(app: App, tell: Teller, drive: str | None, masters: tuple[Master, .
     return restore_as_user(app.context(tell), visible(), drive, masters, request, again=with_sudo())
 
 
-def _request(
-    paths: list[str],
-    masters: tuple[Master, ...],
-    when: When,
-    to: Path | None,
-    owner: Owner | None,
-    everything: bool,
-    names: list[str],
-    *,
-    dry_run: bool,
-) -> RestoreRequest:
-    from flashback.app import caller
+def _wanted(
+    app: App, paths: list[str], masters: tuple[Master, ...], names: list[str], *, everything: bool
+) -> tuple[Wanted, ...]:
     from flashback.core.errors import UsageError
-    from flashback.recover.service import RestoreRequest
     from flashback.recover.wanted import Wanted, wanted
 
     if everything == bool(paths):
@@ -140,10 +135,20 @@ def _request(
     if names and not everything:
         raise UsageError("--master goes with --all", hint="of one path: flashback restore MASTER:PATH")
     homes = {each.name: each.path for each in masters}
-    asked = [wanted(each, masters, cwd=Path.cwd()) for each in paths]
+    others = _others(app) if any(":" in each for each in paths) else frozenset()
+    asked = [wanted(each, masters, cwd=Path.cwd(), others=others) for each in paths]
     asked += [Wanted(name, home=homes.get(name)) for name in names]
+    return tuple(dict.fromkeys(asked))
+
+
+def _request(
+    wanted: tuple[Wanted, ...], when: When, to: Path | None, owner: Owner | None, *, everything: bool, dry_run: bool
+) -> RestoreRequest:
+    from flashback.app import caller
+    from flashback.recover.errand import RestoreRequest
+
     return RestoreRequest(
-        wanted=tuple(dict.fromkeys(asked)),
+        wanted=wanted,
         when=when,
         to=Path.cwd() / to if to is not None else None,
         owner=owner,
@@ -173,13 +178,38 @@ def _agreeing(app: App, tell: Teller, *, yes: bool, to: Path | None) -> Callable
     return asked
 
 
-def _when(snapshot: str | None, at: str | None) -> When:
+def _when(app: App, snapshot: str | None, at: str | None, drive: str | None) -> tuple[When, str | None]:
+    """Which state is meant, and on which drive, if that is said before it (`red:latest`)."""
+    from flashback.config.moments import drive_before
     from flashback.core.errors import UsageError
-    from flashback.recover.wanted import When, moment
+    from flashback.recover.wanted import when
 
-    if snapshot and at:
-        raise UsageError("--snapshot and --at both say which state is meant", hint="use one of them")
-    return When(snapshot or "", moment(at) if at else None)
+    before, state = drive_before(snapshot, _drives(app)) if snapshot else ("", "")
+    if before and drive is not None and before != drive.lower():
+        raise UsageError("--snapshot and --drive name two drives", hint="use one of them")
+    return when(state, at or "", app.clock()), drive or before or None
+
+
+def _drives(app: App) -> frozenset[str]:
+    """The names of the drives that may be meant, in small letters."""
+    from flashback.app import is_root
+    from flashback.drive.visible import visible
+
+    if not is_root():
+        return frozenset(each.name.lower() for each in visible())
+    with app.ledger() as ledger:
+        return frozenset(each.name.lower() for each in ledger.drives())
+
+
+def _others(app: App) -> frozenset[str]:
+    """The masters of which a drive holds something, whatever is configured."""
+    from flashback.app import is_root
+    from flashback.drive.visible import visible
+
+    if not is_root():
+        return frozenset(each.state.master for drive in visible() for each in drive.folders)
+    with app.ledger() as ledger:
+        return frozenset(each.master for each in ledger.backups())
 
 
 def _owner(text: str | None) -> Owner | None:

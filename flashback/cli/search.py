@@ -58,7 +58,9 @@ def find(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Text, or a name with wildcards; with / a path.")],
     regex: Annotated[bool, typer.Option("--regex", help="PATTERN is a regular expression for the whole path.")] = False,
     ignore_case: Annotated[bool, typer.Option("--ignore-case", "-i", help="Capitals do not matter.")] = False,
-    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Last modified since then.")] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", help="Last modified since then: 2026-05-01, or 7d.")
+    ] = None,
     drive: DriveOption = None,
     json: front.Json = False,
     verbose: front.Verbose = False,
@@ -70,7 +72,7 @@ def find(
     def work(app: App) -> int:
         from flashback.catalogue import find as finding
         from flashback.catalogue.match import matcher
-        from flashback.catalogue.names import moment
+        from flashback.config.moments import moment
 
         wanted = matcher(pattern, regex=regex, ignore_case=ignore_case)
         oldest = moment(since, app.clock()) if since is not None else None

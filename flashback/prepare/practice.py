@@ -29,7 +29,8 @@ from flashback.prepare import practice_files
 from flashback.prepare.doctor import dm_crypt_is_there
 from flashback.prepare.init import InitOptions, Known, initialise
 from flashback.prepare.wizard import Given
-from flashback.recover.service import RestoreRequest, restore
+from flashback.recover.errand import RestoreRequest
+from flashback.recover.service import restore
 from flashback.recover.wanted import Wanted
 from flashback.rotation.ledger import Ledger
 from flashback.tools import cryptsetup, loop

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError
-from flashback.core.text import local, parse_stamp
+from flashback.core.errors import DriveError, UsageError
+from flashback.core.text import local
+from flashback.drive import layout
 from flashback.drive.recognise import Candidate, by_name, plugged_in
+from flashback.drive.states import State
 from flashback.recover.wanted import Wanted, When
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import KnownDrive, Standing
 
 if TYPE_CHECKING:
     from flashback.catalogue.lookup import Lookup
+    from flashback.catalogue.lookup import State as Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +75,24 @@ def holders(catalogues: Path, wanted: Sequence[Wanted], when: When) -> dict[str,
 
 
 def _of_one(lookup: Lookup, wanted: Wanted, when: When) -> dict[str, datetime]:
-    """The newest state of one path on each drive."""
-    found: dict[str, datetime] = {}
+    """The newest state of one path on each drive; none of a drive on which several states could be meant."""
     node = lookup.node(wanted.path)
-    for held in lookup.versions(node, wanted.path) if node is not None else ():
-        for state in held.states:
-            if state.tree.master == wanted.master and _is_meant(when, state.name, is_current=state.is_current):
-                moment = found.get(state.tree.drive)
-                found[state.tree.drive] = max(state.completed, moment) if moment else state.completed
+    versions = lookup.versions(node, wanted.path) if node is not None else []
+    holding = {state for held in versions for state in held.states if state.tree.master == wanted.master}
+    found: dict[str, datetime] = {}
+    for drive in {state.tree.drive for state in holding}:
+        known = lookup.states(master=wanted.master, drive=drive)
+        meant = {_on_drive(state): state for state in known}
+        with suppress(UsageError):
+            moments = [meant[each].completed for each in when.of(list(meant)) if meant[each] in holding]
+            found.update({drive: max(moments)} if moments else {})
     return found
 
 
-def _is_meant(when: When, name: str, *, is_current: bool) -> bool:
-    if when.snapshot:
-        return when.snapshot == name or (is_current and when.snapshot == "current")
-    moment = parse_stamp(name)
-    return when.at is None or (moment is not None and moment <= when.at)
+def _on_drive(state: Known) -> State:
+    """As the drive itself would have it."""
+    name = layout.CURRENT if state.is_current else state.name
+    return State(state.tree.master, name, state.completed)
 
 
 def _seconds(moments: Mapping[str, datetime], candidate: Candidate) -> float:

@@ -10,7 +10,8 @@ from flashback.config.values import Master
 from flashback.core.context import Context
 from flashback.core.errors import Missing
 from flashback.drive.visible import Visible
-from flashback.recover.service import RestoreRequest, restore_from
+from flashback.recover.errand import RestoreRequest
+from flashback.recover.service import restore_from
 from flashback.recover.source import Shown
 
 NOTHING: Final = "flashback restore needs root, unless a drive has been opened for you to look around in"

@@ -102,7 +102,7 @@ def test_a_lost_file_comes_back_in_its_newest_version_or_in_that_of_a_snapshot(m
     after = file.stat()
     assert (file.read_bytes(), after.st_uid, after.st_mtime_ns) == (b"bread\nmilk\n", ALICE, before.st_mtime_ns)
     (snapshot,) = {each["name"] for each in json.loads(machine.flashback("snapshots", "--json").stdout)["snapshots"]}
-    restored(machine, "documents:shopping.txt", "--snapshot", snapshot)
+    restored(machine, "documents:shopping.txt", "--snapshot", f"red:{snapshot[:-1]}")
     assert (machine.master / f"shopping.txt.restored-{snapshot}").read_bytes() == b"bread\n"
     assert is_held() == []
 
@@ -153,9 +153,10 @@ def test_damaged_files_are_listed_the_rest_is_restored_and_the_exit_code_is_14(m
 
 
 def test_a_path_that_is_nowhere_is_said_with_where_to_look(machine: Machine, red: Path) -> None:
-    done = machine.flashback("restore", "documents:gone", "--passphrase-file", str(machine.secret))
+    done = machine.flashback("restore", "documents:gone", "--at", "1y", "--passphrase-file", str(machine.secret))
     assert done.returncode == 2
-    assert "documents:gone is on none of the drives that are here (red)" in done.stderr
+    assert "documents:gone is on none of the drives that are here (red), in no state of that time" in done.stderr
+    assert "red has of documents: 20" in done.stderr
     assert is_held() == []
 
 

@@ -29,10 +29,11 @@ from flashback.drive.states import OnDrive
 from flashback.recover import destination
 from flashback.recover import in_place as over
 from flashback.recover.destination import PREFIX
+from flashback.recover.errand import RestoreRequest
 from flashback.recover.parts import Owner, Part, Planner
-from flashback.recover.service import RestoreRequest, restore_from
+from flashback.recover.service import restore_from
 from flashback.recover.source import Held
-from flashback.recover.wanted import Wanted, When, moment
+from flashback.recover.wanted import Wanted, When
 from flashback.recover.work import Done, Work
 from flashback.rotation.contents import Contents
 from tests.conftest import run
@@ -245,7 +246,10 @@ def test_the_state_of_a_moment_is_the_newest_one_before_it(rig: Rig) -> None:
     (rig.copy / "file").write_bytes(b"1")
     rig.snapshot(OLD)
     rig.snapshot(NEW)
-    assert rig.restore("file", to=rig.home, when=When(at=moment("2026-01-01T23:59:59Z")))[0].part.state.name == OLD
+    assert (
+        rig.restore("file", to=rig.home, when=When(at=datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)))[0].part.state.name
+        == OLD
+    )
 
 
 def test_a_copy_in_the_middle_of_a_run_comes_after_the_snapshots(rig: Rig) -> None:

@@ -21,9 +21,9 @@ from flashback.core.signals import StopSignals
 from flashback.drive import browse
 from flashback.drive.states import State
 from flashback.drive.visible import SHELL, Folder, Visible, visible
+from flashback.recover.errand import RestoreRequest
 from flashback.recover.ordinary import restore_as_user
 from flashback.recover.parts import Owner
-from flashback.recover.service import RestoreRequest
 from flashback.recover.wanted import Wanted, When
 from flashback.tools import btrfs, mount
 from tests.conftest import run

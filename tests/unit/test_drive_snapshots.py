@@ -24,6 +24,13 @@ def test_a_name_that_only_one_master_has_is_enough() -> None:
     assert named(SNAPSHOTS, TWO, drive="red") == at("photos", TWO)
 
 
+def test_the_beginning_of_a_name_is_enough_and_that_of_several_is_refused() -> None:
+    assert named(SNAPSHOTS, "20260103", drive="red") == at("photos", TWO)
+    assert named(SNAPSHOTS, "documents/2026", drive="red") == at("documents", ONE)
+    with pytest.raises(UsageError, match="one of 2 states"):
+        named(SNAPSHOTS, "2026010", drive="red")
+
+
 def test_a_name_with_its_master_is_found() -> None:
     assert named(SNAPSHOTS, f"documents/{ONE}", drive="red") == at("documents", ONE)
 
@@ -39,3 +46,4 @@ def test_what_is_not_there_is_refused(wanted) -> None:
     with pytest.raises(UsageError, match="holds no snapshot") as caught:
         named(SNAPSHOTS, wanted, drive="red")
     assert "\x1b" not in caught.value.what
+    assert TWO in "".join(caught.value.findings) or wanted.startswith("documents/")

@@ -53,5 +53,10 @@ def test_nothing_is_said_where_no_state_that_is_meant_is_newer(chosen: Chosen) -
     assert chosen("red", when=When(at=datetime(2026, 1, 1, 8, tzinfo=UTC))).newer == ""
 
 
+def test_the_newest_state_of_each_drive_is_what_latest_means(chosen: Chosen) -> None:
+    assert chosen("red", when=When("latest")).newer.startswith("green (office)")
+    assert chosen("green", path=b"old", when=When("latest")).elsewhere.startswith("plug in red")
+
+
 def test_a_lost_drive_is_not_asked_for(chosen: Chosen) -> None:
     assert chosen("red", green=Standing.LOST).newer == ""

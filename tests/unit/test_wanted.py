@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from flashback.config.values import Master
 from flashback.core.errors import UsageError
 from flashback.drive.states import State
-from flashback.recover.wanted import Wanted, When, moment, wanted
-
-EAST = timezone(timedelta(hours=2))
+from flashback.recover.wanted import Wanted, When, wanted, when
 
 
 @pytest.fixture
@@ -67,27 +65,6 @@ def test_what_lies_in_no_master_is_refused(masters, tmp_path, typed):
         wanted(typed, masters, cwd=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [
-        ("2026-01-31", datetime(2026, 1, 31, 21, 59, 59, tzinfo=UTC)),
-        ("2026-01-31 14:00", datetime(2026, 1, 31, 12, 0, 59, tzinfo=UTC)),
-        ("2026-01-31T14:00:05", datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)),
-        ("2026-01-31T14:00:05Z", datetime(2026, 1, 31, 14, 0, 5, tzinfo=UTC)),
-        ("2026-01-31Z", datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC)),
-        ("20260131T140005Z", datetime(2026, 1, 31, 14, 0, 5, tzinfo=UTC)),
-    ],
-)
-def test_a_date_means_its_end_in_the_zone_of_the_machine(typed, meant):
-    assert moment(typed, zone=EAST) == meant
-
-
-@pytest.mark.parametrize("typed", ["yesterday", "", "2026-13-01", "31.1.2026", "2026-01-31 25:00"])
-def test_what_is_no_date_is_refused(typed):
-    with pytest.raises(UsageError):
-        moment(typed)
-
-
 def states(*days: int) -> list[State]:
     return [State("m", f"202601{day:02}T000000Z", datetime(2026, 1, day, tzinfo=UTC)) for day in reversed(days)]
 
@@ -112,7 +89,60 @@ def test_a_copy_that_is_not_complete_is_of_no_moment():
     assert When(at=datetime(2026, 1, 30, tzinfo=UTC)).of([broken]) == ()
 
 
-@pytest.mark.parametrize("typed", ["9999-12-31", "9999-12-31Z", "0001-01-01 00:00"])
-def test_a_date_that_no_calendar_can_reckon_with_is_no_date(typed):
-    with pytest.raises(UsageError, match="no date"):
-        moment(typed, zone=EAST)
+def test_latest_is_the_newest_complete_state_and_no_older_one():
+    current = State("m", "current", datetime(2026, 1, 9, tzinfo=UTC))
+    broken = State("m", "current", None, complete=False)
+    assert When("latest").of([current, *states(3, 5)]) == (current,)
+    assert When("latest").of([*states(3, 5), broken]) == tuple(states(5))
+    assert When("latest").of([broken]) == ()
+
+
+def test_the_beginning_of_a_name_is_enough_where_no_other_begins_so():
+    current = State("m", "current", datetime(2026, 1, 25, tzinfo=UTC))
+    every = [current, *states(3, 5, 21)]
+    assert [each.moment.day for each in When("20260103").of(every)] == [3]
+    assert When("20260125").of(every) == (current,)
+    assert When("20260104").of(every) == ()
+    with pytest.raises(UsageError, match="one of 2 states") as raised:
+        When("2026012").of(every)
+    assert raised.value.findings == ("20260121T000000Z", "20260125T000000Z")
+
+
+NOW = datetime(2026, 1, 20, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "at", "meant"),
+    [
+        ("", "", When()),
+        ("latest", "", When("latest")),
+        ("2026", "", When("2026")),
+        ("20260103T000000Z", "", When("20260103T000000Z")),
+        ("7d", "", When(at=datetime(2026, 1, 13, 12, tzinfo=UTC))),
+        ("2026-01-03Z", "", When(at=datetime(2026, 1, 3, 23, 59, 59, tzinfo=UTC))),
+        ("", "2w", When(at=datetime(2026, 1, 6, 12, tzinfo=UTC))),
+        ("", "30min", When(at=datetime(2026, 1, 20, 11, 30, tzinfo=UTC))),
+    ],
+)
+def test_a_state_and_a_time_are_read_alike(snapshot, at, meant):
+    assert when(snapshot, at, NOW) == meant
+
+
+@pytest.mark.parametrize(("snapshot", "at"), [("newest", ""), ("", "latest"), ("latest", "7d"), ("2026-13-01", "")])
+def test_what_is_neither_a_state_nor_a_time_is_refused(snapshot, at):
+    with pytest.raises(UsageError):
+        when(snapshot, at, NOW)
+
+
+def test_a_file_with_a_colon_in_its_name_is_that_file_if_it_is_there(masters, tmp_path):
+    inside = tmp_path / "home/Documents"
+    (inside / "work:2026").touch()
+    assert wanted("work:2026", masters, cwd=inside) == Wanted("documents", b"work:2026", inside)
+    assert wanted("work:2027", masters, cwd=inside).master == "work"
+
+
+def test_a_file_with_a_colon_that_is_gone_is_that_file_where_no_master_is_called_so(masters, tmp_path):
+    inside = tmp_path / "home/Documents"
+    assert wanted("notes:2026.txt", masters, cwd=inside) == Wanted("documents", b"notes:2026.txt", inside)
+    assert wanted("notes:2026.txt", masters, cwd=inside, others={"notes"}) == Wanted("notes", b"2026.txt", None)
+    assert wanted("notes:2026.txt", masters, cwd=tmp_path) == Wanted("notes", b"2026.txt", None)
