@@ -7,6 +7,7 @@ counters are as before, and the device is still there.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from flashback.core.errors import NotFinished
@@ -21,6 +22,13 @@ def commit(drive: OpenDrive) -> None:
         btrfs.sync(drive.root)
     except OSError as problem:
         drive.watch()
+        if (
+            problem.errno == errno.ENOSPC
+        ):  # no `NoSpace`: done again once there is room, a sync would say that all is well
+            raise NotFinished(
+                f"{name} is full: not all that was written has found room",
+                hint=f"flashback prune {name} makes room, then: flashback run {name}. It carries on where it stopped",
+            ) from problem
         raise NotFinished(
             f"{name} did not take what was written: {problem.strerror}",
             hint=f"check the cable and the port, then: flashback run {name}. It carries on where it stopped",

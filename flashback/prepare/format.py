@@ -7,6 +7,7 @@ the drive is not known here, and the first step erases whatever an earlier try h
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import time
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveState, FlashbackError, UsageError
+from flashback.core.errors import DriveError, DriveState, FlashbackError, NoSpace, UsageError
 from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
@@ -180,6 +181,10 @@ def _explained(known: KnownDrive) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
+        if problem.errno == errno.ENOSPC:
+            raise NoSpace(
+                f"the drive for {known.name} has no room for what Flashback keeps on it", hint="take a larger one"
+            ) from problem
         raise DriveError(
             f"the drive for {known.name} did not take what was written to it: {os.strerror(problem.errno or 0)}",
             hint="try another port or cable, then the same command again; a drive that fails now is none to trust",

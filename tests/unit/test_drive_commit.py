@@ -63,6 +63,15 @@ def test_a_sync_that_fails_is_told(drive, monkeypatch) -> None:
         commit(drive)
 
 
+def test_a_sync_that_finds_no_room_is_told_as_that_and_not_tried_again_for_more_room(drive, monkeypatch) -> None:
+    def full(_fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(btrfs, "sync", full)
+    with pytest.raises(NotFinished, match="red is full"):
+        commit(drive)
+
+
 def test_a_sync_that_fails_since_the_drive_was_pulled_is_told_as_that(drive, monkeypatch) -> None:
     monkeypatch.setattr(btrfs, "sync", failing_sync)
     monkeypatch.setattr(block, "still_there", lambda presence: False)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flashback.core.errors import DriveError, UsageError
+from flashback.core.errors import DriveError, NoSpace, UsageError
 from flashback.core.secret import Secret
 from flashback.prepare import format as room
 from flashback.prepare.examine import Examined
@@ -68,3 +68,8 @@ def test_a_new_drive_that_does_not_take_what_is_written_is_told_in_words() -> No
         room._explained(RED),
     ):
         raise OSError(errno.EIO, "a flush failed")
+
+
+def test_a_new_drive_that_is_full_is_told_as_that() -> None:
+    with pytest.raises(NoSpace, match="the drive for red has no room"), room._explained(RED):
+        raise OSError(errno.ENOSPC, "no room")
