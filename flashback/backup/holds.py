@@ -8,7 +8,7 @@ drives, which have yet to meet the same change, do not ask again; a further loss
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -56,9 +56,12 @@ class Watch:
     min_battery: float = 0.0
     passed: set[str] = field(default_factory=set)
 
-    def before(self, missing: Sequence[Master]) -> None:
+    def before(self, missing: Mapping[Master, str]) -> None:
         """What can be known before a passphrase is asked for. Raises `HeldByGuard`."""
-        facts = [MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0) for each in missing]
+        facts = [
+            MasterFacts(each.name, str(each.path), missing=True, files=0, files_before=0, absence=why)
+            for each, why in missing.items()
+        ]
         runs = self.ledger.runs(limit=LOOKED_BACK)
         last = next((run.ended or run.begun for run in runs if run.machine == self.context.machine), None)
         clock = impossible(self.context.clock(), last_run=last, built=parse_rfc3339(BUILT))

@@ -9,6 +9,7 @@ from pathlib import Path
 from flashback.config.values import Config, Master
 from flashback.core.errors import ConfigError
 from flashback.rotation.values import KnownDrive
+from flashback.walk.there import absence
 
 
 def carried(config: Config, known: KnownDrive) -> tuple[Master, ...]:
@@ -22,22 +23,28 @@ def carried(config: Config, known: KnownDrive) -> tuple[Master, ...]:
     return masters
 
 
-def look_at(masters: Sequence[Master], *, mounts: Path) -> tuple[Master, ...]:
-    """Return the masters that are missing. Raises `ConfigError`, with all findings, for those that cannot be meant.
+def look_at(masters: Sequence[Master], *, mounts: Path) -> dict[Master, str]:
+    """Return the masters that are missing, and how. Raises `ConfigError`, with all findings, for those that cannot be
+    meant.
 
     `mounts` is the folder below which drives are mounted: a master in it would be a backup of the backup.
     """
-    findings = [f"{master.name}: {problem}" for master in masters if (problem := _cannot_be_meant(master, mounts))]
+    missing: dict[Master, str] = {}
+    findings: list[str] = []
+    for master in masters:
+        try:
+            _refuse_the_drives(master, mounts)
+            if why := absence(master):
+                missing[master] = why
+        except ConfigError as problem:
+            findings.append(f"{master.name}: {problem.what}")
     if findings:
-        raise ConfigError("a master cannot be backed up", findings=findings, hint="correct its path, then try again")
-    return tuple(master for master in masters if not os.path.lexists(master.path))
+        raise ConfigError("a master cannot be backed up", findings=findings, hint="correct that, then try again")
+    return missing
 
 
-def _cannot_be_meant(master: Master, mounts: Path) -> str | None:
+def _refuse_the_drives(master: Master, mounts: Path) -> None:
     real = Path(os.path.realpath(master.path))
     drives = Path(os.path.realpath(mounts))
     if real == drives or drives in real.parents:
-        return f"{master.path} is the place where drives are mounted"
-    if os.path.lexists(master.path) and not os.path.isdir(master.path):
-        return f"{master.path} is not a directory"
-    return None
+        raise ConfigError(f"{master.path} is the place where drives are mounted")

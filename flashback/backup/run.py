@@ -125,7 +125,7 @@ class Run:
         finish_earlier(drive)
         plan = self.report.plan = with_room(
             drive,
-            Plan(plans, self.missing, due, space_for(drive)),
+            Plan(plans, tuple(self.missing), due, space_for(drive)),
             keep=self.config.keep,
             lines=lines,
             pins=self.report.pins,

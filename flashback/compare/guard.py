@@ -78,7 +78,7 @@ class MasterFacts:
 
     `grown_before` is the largest growth of an earlier run, in bytes; `damaged_before` are files that lately looked
     encrypted when they were copied to this drive, too few at a time to be held; `accepted` holds what a person has
-    accepted since the copy was made.
+    accepted since the copy was made; `absence` says how one is missing.
     """
 
     name: str
@@ -93,6 +93,7 @@ class MasterFacts:
     grown_before: int = 0
     damaged_before: int = 0
     accepted: Mapping[str, Accepted] = field(default_factory=dict)
+    absence: str = "is not there"
 
     @property
     def state(self) -> Accepted:
@@ -122,7 +123,7 @@ def holds_for(
 
 def _of_master(master: MasterFacts, limits: Guards) -> Iterable[Hold]:
     if master.missing:
-        yield Hold(HoldName.MISSING_MASTER, f"{master.path} ({master.name}) is not there", master.name)
+        yield Hold(HoldName.MISSING_MASTER, f"{master.path} ({master.name}) {master.absence}", master.name)
         return
     if master.files == 0:
         before = f"and its copy has {master.files_before:,}; is it mounted?"

@@ -28,6 +28,7 @@ from flashback.proof.verify import Compared, compare_content
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.values import ProofKind, ProofRecord
 from flashback.tell import explain
+from flashback.walk.there import absence
 
 
 def verify_drive(
@@ -77,8 +78,8 @@ class Proving:
             state = next(iter(s for s in states.states_of(drive.root, master.name) if s.name == layout.CURRENT), None)
             if state is None or not state.complete:
                 self._remark(master.name, "its copy on the drive is not complete, so it is not compared")
-            elif not master.path.is_dir():
-                self._remark(master.name, f"{master.path} is not there, so the copy is not compared with it")
+            elif why := absence(master):
+                self._remark(master.name, f"{master.path} {why}, so the copy is not compared with it")
             else:
                 self._compare_one(drive, master, state, proven)
 

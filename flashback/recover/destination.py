@@ -165,17 +165,24 @@ def descended(top: int, way: bytes) -> tuple[int, bytes]:
         except FileNotFoundError:
             break
         except OSError as problem:
-            what = (
-                "a link" if stat.S_ISLNK(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode) else "no directory"
-            )
+            what = _obstacle(name, here, problem)
             os.close(here)
             raise UsageError(
-                f"{shown(name)}, on the way to where {shown(way)} was, is {what} now",
+                f"{shown(name)}, on the way to where {shown(way)} was, {what}",
                 hint="say where the files are to go: --to DIR",
             ) from problem
         os.close(here)
         here, rest = there, below
     return here, rest
+
+
+def _obstacle(name: bytes, here: int, problem: OSError) -> str:
+    """What keeps us from entering it. Root is not let into what somebody else has mounted with FUSE (fuse(8))."""
+    if problem.errno in {errno.ELOOP, errno.ENOTDIR}:
+        with contextlib.suppress(OSError):
+            at = os.stat(name, dir_fd=here, follow_symlinks=False)
+            return "is a link now" if stat.S_ISLNK(at.st_mode) else "is no directory now"
+    return f"cannot be entered: {problem.strerror}"
 
 
 def is_empty(place: int, name: bytes) -> bool:

@@ -108,7 +108,7 @@ def test_a_drive_that_carries_none_of_the_masters_is_an_error() -> None:
 
 def test_a_master_that_is_not_there_is_returned(tmp_path) -> None:
     gone, here = master("gone", tmp_path / "gone"), master("here", tmp_path)
-    assert look_at([gone, here], mounts=Path("/run/flashback/mnt")) == (gone,)
+    assert look_at([gone, here], mounts=Path("/run/flashback/mnt")) == {gone: "is not there"}
 
 
 def test_a_master_that_is_a_file_is_an_error(tmp_path) -> None:

@@ -117,7 +117,7 @@ def test_a_run_that_a_timer_began_is_held_on_a_low_battery(tmp_path, monkeypatch
         context = replace(a_context(tmp_path), clock=lambda: holds.parse_rfc3339(holds.BUILT))
         watch = holds.Watch(context, Guards(), ledger, RED, request, report, 0.3)
         with contextlib.suppress(HeldByGuard):
-            watch.before(())
+            watch.before({})
     assert [str(hold.name) for hold in report.held] == names
     assert not holds._is_worth_remembering(report.held, request)
 
