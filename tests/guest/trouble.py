@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import run
+from tests.guest.conftest import wait_for
 from tests.guest.faults import DRIVE_MOUNTED, Kind, Scene
 
 DAYS = 86_400
@@ -40,7 +41,8 @@ def make(kind: Kind, home: Path | None, command: Any) -> None:
             (home / NO_FAULT).touch()
     elif kind is Kind.LEDGER_FULL:
         at = os.statvfs(home / "state")
-        run("mount", "-o", f"remount,size={(at.f_blocks - at.f_bfree) * at.f_frsize}", home / "state")
+        used = (at.f_blocks - at.f_bfree) or 1  # 0 would be no limit
+        run("mount", "-o", f"remount,size={used * at.f_frsize}", home / "state")
     elif kind in JUMPS:
         jump(JUMPS[kind])
     elif kind is Kind.SECOND:
@@ -59,6 +61,9 @@ def heal(kind: Kind, scene: Scene) -> None:
     state = scene.machine.state
     if kind is Kind.NO_WRITE:
         (SCSI / "wp").write_text("0", "ascii")
+        disk = Path("/sys/block") / scene.stick.device.name
+        (disk / "device/rescan").write_text("1", "ascii")  # else it stays read-only where it was looked at meanwhile
+        wait_for(lambda: (disk / "ro").read_text("ascii") == "0\n", "the disk to be writable again")
     elif kind is Kind.NO_READ:
         (SCSI / "opts").write_text("0", "ascii")
     elif kind is Kind.LEDGER_FULL:
