@@ -236,4 +236,6 @@ def judge_second(second: Ended | None) -> None:
 def closed_before_it_was_pulled(kind: Kind, point: str, ended: Ended) -> bool:
     """It was pulled when the command had already seen that it was closed, or had said its last word."""
     passed = ended.points[: ended.points.index(point) + 1]
-    return kind is Kind.UNPLUG and any(each.startswith(("told StepDone close", "told Finished")) for each in passed)
+    seen = any(each.startswith(("told StepDone close", "told Finished")) for each in passed)
+    flushed = point.startswith("after flush") and "after cryptsetup close" in passed  # `close` has no step
+    return kind is Kind.UNPLUG and (seen or flushed)
