@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from flashback.backup.current import opened_current
 from flashback.backup.room import Room
 from flashback.backup.source import Source
 from flashback.catalogue.frames import CatalogueBroken
@@ -196,7 +197,9 @@ def _planned(
     state = journal.incumbent(lines, master.name)
     draft, since, tally = Draft.begun(places.catalogues), Since(), Tally(int.from_bytes(os.urandom(4)))
     with ExitStack() as opened:
-        current = _current(drive, master.name, opened)
+        current = opened_current(drive, master.name, opened)
+        if current is None:  # before the first run, or put aside by hand: there is nothing to keep under a name
+            state = journal.Incumbent(complete=False)
         known, now = None, State("", 0, "")
         if current is not None and state.complete and not full:
             now = state_of(current, lines, master.name)
@@ -309,15 +312,6 @@ def scrub_due(
 def space_for(drive: OpenDrive) -> btrfs.Space:
     """How much room the drive has."""
     return btrfs.space(drive.mount_point, drive.filesystem)
-
-
-def _current(drive: OpenDrive, master: str, opened: ExitStack) -> int | None:
-    """A descriptor of `<master>/current`, or `None` before the first run."""
-    try:
-        folder = opened.enter_context(layout.directory(drive.root, master))
-        return opened.enter_context(layout.directory(folder, layout.CURRENT))
-    except FileNotFoundError:
-        return None
 
 
 def snapshots_of(drive: OpenDrive, master: str) -> tuple[str, ...]:
