@@ -194,12 +194,10 @@ def _planned(
     remarks: list[Remark] = []
     master, looked = source.master, Looked()
     owner = owner_of(master.path, master.owner)
-    state = journal.incumbent(lines, master.name)
     draft, since, tally = Draft.begun(places.catalogues), Since(), Tally(int.from_bytes(os.urandom(4)))
     with ExitStack() as opened:
         current = opened_current(drive, master.name, opened)
-        if current is None:  # before the first run, or put aside by hand: there is nothing to keep under a name
-            state = journal.Incumbent(complete=False)
+        state = _incumbent(lines, master, current)
         known, now = None, State("", 0, "")
         if current is not None and state.complete and not full:
             now = state_of(current, lines, master.name)
@@ -312,6 +310,11 @@ def scrub_due(
 def space_for(drive: OpenDrive) -> btrfs.Space:
     """How much room the drive has."""
     return btrfs.space(drive.mount_point, drive.filesystem)
+
+
+def _incumbent(lines: Sequence[journal.Line], master: Master, current: int | None) -> journal.Incumbent:
+    """What the journal says of the copy; of one that is not there, or was put aside by hand, nothing can be kept."""
+    return journal.incumbent(lines, master.name) if current is not None else journal.Incumbent(complete=False)
 
 
 def snapshots_of(drive: OpenDrive, master: str) -> tuple[str, ...]:

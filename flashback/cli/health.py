@@ -82,10 +82,11 @@ def verify(
         from flashback.proof.prove import verify_drive
 
         needs_root("flashback verify")
-        masters = app.config().masters
+        configured = app.config().masters
         with front.teller(app) as tell, app.ledger() as ledger:
             context = app.context(tell, app.person(tell))
             candidate = front.chosen(context, app, ledger, drive)
+            masters = [each for each in configured if candidate.known.carries(each.name)]
             return verify_drive(context, ledger, candidate, masters, sample=None if full else sample)
 
     front.enter(

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flashback.config.values import Master
 from flashback.core.context import Context
 from flashback.core.errors import DriveGone, Exit, FlashbackError
-from flashback.core.events import Finished, Progress, Remark, Remarked, RemarkKind, Step, StepBegun, StepDone
+from flashback.core.events import Finished, Progress, Remarked, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, rfc3339, size
 from flashback.drive import layout, states
@@ -30,17 +30,25 @@ from flashback.rotation.values import ProofKind, ProofRecord
 from flashback.tell import explain
 from flashback.walk.there import absence
 
+AGAIN: Final = "have the directory there (is a disk to be mounted?), then verify again"
+
 
 def verify_drive(
     context: Context, ledger: Ledger, candidate: Candidate, masters: Sequence[Master], *, sample: int | None
 ) -> int:
-    """Verify a drive, all of it (`sample` is `None`) or so many files; tell it, and return the exit code."""
+    """Verify a drive, all of it (`sample` is `None`) or so many files; tell it, and return the exit code.
+
+    `masters` are those that it is to carry.
+    """
     return Proving(context, ledger, candidate, masters, sample).execute()
 
 
 @dataclass(slots=True)
 class Proving:
-    """One verification; filled step by step, so that what it tells is true after any ending."""
+    """One verification; filled step by step, so that what it tells is true after any ending.
+
+    `passed` are the masters that were not compared, by name: why, and what to do about it.
+    """
 
     context: Context
     ledger: Ledger
@@ -48,6 +56,7 @@ class Proving:
     masters: Sequence[Master]
     sample: int | None
     compared: list[Compared] = field(default_factory=list)
+    passed: dict[str, tuple[str, str]] = field(default_factory=dict)
     drilled: Drill | None = None
     rng: random.Random = field(default_factory=random.SystemRandom)
     started: float = field(default_factory=time.monotonic)
@@ -77,9 +86,10 @@ class Proving:
         for master in self.masters:
             state = next(iter(s for s in states.states_of(drive.root, master.name) if s.name == layout.CURRENT), None)
             if state is None or not state.complete:
-                self._remark(master.name, "its copy on the drive is not complete, so it is not compared")
+                which = "there is no copy of it on the drive yet" if state is None else "its copy is not complete"
+                self._pass_over(master, which, f"flashback run {drive.known.name}")
             elif why := absence(master):
-                self._remark(master.name, f"{master.path} {why}, so the copy is not compared with it")
+                self._pass_over(master, f"{master.path} {why}", AGAIN)
             else:
                 self._compare_one(drive, master, state, proven)
 
@@ -101,7 +111,7 @@ class Proving:
             )
         except OSError as problem:
             drive.watch()
-            self._remark(master.name, f"{master.path} cannot be read: {problem.strerror}")
+            self._pass_over(master, f"{master.path} cannot be read: {problem.strerror}", AGAIN)
             return
         self.compared.append(done)
         for each in done.unread:
@@ -145,8 +155,9 @@ class Proving:
         if differing or self.sample is None:
             yield ProofRecord(uuid, now, ProofKind.DIFFERING, 0, 0, 0, differing)
 
-    def _remark(self, master: str, what: str) -> None:
-        self.context.tell(Remarked(Remark(RemarkKind.GENERAL, master, b"", what)))
+    def _pass_over(self, master: Master, why: str, remedy: str) -> None:
+        """A master that cannot be compared: whoever asks whether the drive equals it has no answer then."""
+        self.passed[master.name] = (why, remedy)
 
     # --- tell
 
@@ -165,10 +176,12 @@ class Proving:
 
     def _finished(self, reading: Reading, begun: datetime) -> Finished:
         wrong, unread = self._wrong(), [each for done in self.compared for each in done.unread]
-        code = Exit.DAMAGE if wrong else Exit.UNREAD if unread else Exit.DONE
-        error = self._error(len(wrong)) if wrong else None
+        code = Exit.DAMAGE if wrong else Exit.UNREAD if unread or self.passed else Exit.DONE
+        error = self._error(len(wrong)) if wrong else self._not_compared() if self.passed else None
+        nothing = not self.compared and not (self.drilled and self.drilled.files)
+        whole = "nothing-to-do" if nothing else "complete"
         return Finished(
-            result="failed" if wrong else "incomplete" if unread else "complete",
+            result="failed" if wrong else "incomplete" if code != Exit.DONE else whole,
             exit_code=code,
             drive=self.candidate.known.name,
             drive_state=reading.state,
@@ -177,6 +190,12 @@ class Proving:
             error=error,
             next_step=error["next"] if error else "make the files readable for their owner" if unread else "",
         )
+
+    def _not_compared(self) -> dict[str, Any]:
+        names = ", ".join(self.passed)
+        what = f"{names} {'was' if len(self.passed) == 1 else 'were'} not compared with the master"
+        remedies = "; ".join(dict.fromkeys(remedy for _why, remedy in self.passed.values()))
+        return {"kind": "FlashbackError", "what": what, "findings": [], "held": [], "next": remedies}
 
     def _error(self, count: int) -> dict[str, Any]:
         name = self.candidate.known.name
@@ -201,6 +220,7 @@ class Proving:
             "ended": rfc3339(self.context.clock()),
             "seconds": round(time.monotonic() - self.started, 1),
             "unread": self._wrong() + unread,
+            "not_compared": [{"master": name, "why": why} for name, (why, _remedy) in self.passed.items()],
             "compared": {each.master: each.as_json() for each in self.compared},
             "drilled": {"files": drilled.files, "bytes": drilled.bytes, "remembered": drilled.remembered}
             if drilled is not None

@@ -43,18 +43,33 @@ def where(facts: Mapping[str, Any]) -> list[str]:
 
 def verified(facts: Mapping[str, Any]) -> str:
     """After the drive's name, of a verification that found nothing wrong."""
+    timing = f", in {duration(facts['seconds'])}" if "seconds" in facts else ""
+    return f"verified. {proven(facts) or 'there was nothing to compare'}{timing}."
+
+
+def proven(facts: Mapping[str, Any]) -> str:
+    """What a verification compared and read; empty where that is nothing."""
     masters = facts.get("compared", {}).values()
     files, total = (sum(each[f"equal_{key}"] for each in masters) for key in ("files", "bytes"))
     drilled = facts.get("drilled") or {"files": 0, "bytes": 0}
     parts = [f"{number(files, 'file')} ({size(total)}) equal to the master"] if masters else []
     if drilled["files"]:
         parts.append(f"{number(drilled['files'], 'file')} ({size(drilled['bytes'])}) read out of the snapshots")
-    timing = f", in {duration(facts['seconds'])}" if "seconds" in facts else ""
-    return f"verified. {', '.join(parts) or 'there was nothing to compare'}{timing}."
+    return ", ".join(parts)
 
 
 def passed_over(facts: Mapping[str, Any]) -> list[str]:
-    """What could not be compared because the master has gone on since."""
+    """What was not compared, and why; what could not be because the master has gone on since."""
+    left = facts.get("not_compared", ())
+    done = [f"{proven(facts) or 'nothing was compared or read'}"] if left else []
+    return [
+        *done,
+        *(f"{shown(each['master'])}: {shown(each['why'])}" for each in left),
+        *_gone_on(facts),
+    ]
+
+
+def _gone_on(facts: Mapping[str, Any]) -> list[str]:
     return [
         f"{shown(name)}: {number(each['newer'] + each['gone'], 'file')} changed or removed in the master since"
         for name, each in facts.get("compared", {}).items()

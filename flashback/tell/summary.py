@@ -85,6 +85,7 @@ NOTHING: Final = {
     "prune": "nothing to remove: every snapshot is kept by a rule.",
     "close": "it was not open here.",
     "mount": "it is open to look around in already.",
+    "verify": "there is nothing on it to be compared or read.",
     "restore": "nothing to restore: all of it is there, and equal.",
 }
 
@@ -174,6 +175,8 @@ def _headline(last: Finished, facts: Facts, remarks: Sequence[Remark]) -> Line:
     what = shown(str((last.error or {}).get("what", "")))
     if last.exit_code > 128:
         return Line(what or f"Stopped by signal {last.exit_code - 128}.", Tone.BAD, problem=True)
+    if last.exit_code == Exit.UNREAD and facts.get("not_compared"):
+        return Line(_named(last, f"{what}."), Tone.BAD, problem=True)
     if last.exit_code == Exit.UNREAD:
         unread = number(len(_unread(facts, remarks)), "file")
         done = "dry run, nothing was written" if facts.get("dry_run") else "finished"

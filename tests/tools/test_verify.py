@@ -17,6 +17,7 @@ import pytest
 from flashback.config.values import Master
 from flashback.core.errors import DriveState
 from flashback.core.events import Event, Finished
+from flashback.drive import journal
 from flashback.drive.proofs import TWO
 from flashback.drive.states import states_of
 from flashback.health.drill import Drill, drill
@@ -25,6 +26,7 @@ from flashback.proof.verify import Compared, compare_content
 from flashback.rotation.ledger import Ledger
 from flashback.rotation.proven import share
 from flashback.rotation.soundness import Soundness, health
+from flashback.tell.summary import closing
 from tests.conftest import run
 from tests.tools.test_restore import OLD, Rig, rot
 from tests.unit.drives import RED, UUID, a_context
@@ -259,6 +261,59 @@ class Lying:
             yield SimpleNamespace(root=root, known=RED, watch=lambda: None)
         finally:
             os.close(root)
+
+
+def finished(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *masters: Master) -> Finished:
+    """The whole command, of a sample."""
+    told: list[Event] = []
+    context = replace(a_context(tmp_path), tell=told.append)
+    monkeypatch.setattr(prove, "Reading", lambda _context, _candidate: Lying(rig))
+    with Ledger.open(tmp_path / "state/ledger.sqlite") as ledger:
+        ledger.enrol(RED)
+        code = prove.verify_drive(context, ledger, SimpleNamespace(known=RED), masters, sample=5)
+    last = told[-1]
+    assert isinstance(last, Finished)
+    assert code == last.exit_code
+    return last
+
+
+def said(last: Finished) -> list[str]:
+    return [line.text for line in closing(last)]
+
+
+def test_a_master_that_is_not_there_is_not_said_to_be_equal(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.snapshot(OLD)
+    rig.master.rename(rig.home / "away")
+    last = finished(rig, tmp_path, monkeypatch, Master("documents", rig.master))
+    assert (last.result, last.exit_code) == ("incomplete", 11)
+    assert [each["why"] for each in last.facts["not_compared"]] == [f"{rig.master} is not there"]
+    first, proven, why, *_rest = said(last)
+    assert first == "red: documents was not compared with the master."
+    assert proven.startswith("3 files (293 KiB) read out of the snapshots")
+    assert why == f"documents: {rig.master} is not there"
+
+
+def test_a_copy_that_is_not_complete_is_compared_with_nothing_and_a_run_is_what_it_needs(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.complete("2026-01-04T00:00:00Z", journal.Mark.COPYING)
+    other = Master("music", rig.master)
+    last = finished(rig, tmp_path, monkeypatch, Master("documents", rig.master), other)
+    assert (last.result, last.exit_code, last.next_step) == ("incomplete", 11, "flashback run red")
+    assert [each["why"] for each in last.facts["not_compared"]] == [
+        "its copy is not complete",
+        "there is no copy of it on the drive yet",
+    ]
+
+
+def test_where_there_is_nothing_to_be_compared_or_read_that_is_said(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = finished(rig, tmp_path, monkeypatch)
+    assert (last.result, last.exit_code) == ("nothing-to-do", 0)
+    assert said(last)[0] == "red: there is nothing on it to be compared or read."
 
 
 def test_verify_remembers_what_it_read_and_says_so_until_all_is_right_again(
