@@ -156,7 +156,11 @@ def digest(parent: int, name: bytes, *, afresh: bool = False, heard: Callable[[i
     `afresh` has the kernel forget what it holds of the file in memory (posix_fadvise(2)), as far as that is on the
     medium; `heard` is told how many bytes were read, chunk by chunk.
     """
-    descriptor = os.open(name, _READ, dir_fd=parent)
+    return digest_of(os.open(name, _READ, dir_fd=parent), afresh=afresh, heard=heard)
+
+
+def digest_of(descriptor: int, *, afresh: bool = False, heard: Callable[[int], None] | None = None) -> bytes:
+    """The same of a file that is open, and closed by this."""
     with open(descriptor, "rb", buffering=0) as file:
         at = os.fstat(descriptor)
         if not stat.S_ISREG(at.st_mode):

@@ -104,6 +104,23 @@ def movable(folder: int, name: bytes) -> Iterator[None]:
 
 
 @contextmanager
+def changeable(folder: int) -> Iterator[None]:
+    """Names in the directory open as `folder` can be changed in the block, also where its owner may not write to it.
+
+    Its mode is as before then. Raises `OSError`.
+    """
+    mode = stat.S_IMODE(os.fstat(folder).st_mode)
+    if os.geteuid() == 0 or not ~mode & (stat.S_IWUSR | stat.S_IXUSR):
+        yield
+        return
+    os.fchmod(folder, mode | stat.S_IWUSR | stat.S_IXUSR)
+    try:
+        yield
+    finally:
+        os.fchmod(folder, mode)
+
+
+@contextmanager
 def directory(path: Path, trusted: Collection[int]) -> Iterator[int]:
     """The directory at `path`, open. A link on the way must belong to root or to one of the `trusted` users.
 

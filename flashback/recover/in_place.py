@@ -19,7 +19,7 @@ from flashback.core.errors import UsageError
 from flashback.drive import layout
 from flashback.drive.spool import Spool
 from flashback.drive.states import State
-from flashback.drive.tree import Item, Trouble, digest, listed
+from flashback.drive.tree import Item, Trouble, digest, digest_of, listed
 from flashback.recover import attributes, destination
 from flashback.recover.destination import Staging
 from flashback.recover.parts import Owner, Part, Planner, differs, with_the_way
@@ -29,11 +29,13 @@ from flashback.tools.rename import rename_new
 
 
 class How(StrEnum):
-    """What becomes of one path."""
+    """What becomes of one path. `LINK…`: a link is there, and the backup, which followed it, holds what it led to."""
 
     NEW = "new"
     REPLACED = "replaced"
     ASIDE = "put-aside"
+    LINK = "link-replaced"
+    LINK_ASIDE = "link-put-aside"
     ATTRIBUTES = "attributes"
 
 
@@ -91,7 +93,7 @@ def plan(planner: Planner, wanted: Wanted, state: State, owner: Owner | None) ->
     top = planner.opened.enter_context(layout.directory(folder, os.fsdecode(name)))
     troubles: list[Trouble] = []
     items = Spool(_everything(top, wanted, troubles))
-    changes = list(_changes(items, top, place, owner, troubles))
+    changes = _with_their_links(items, list(_changes(items, top, place, owner, troubles)), place)
     needed = _with_those_above(items, changes)
     part = Part(wanted, state, top, place, wanted.home, b"", wanted.path, needed, troubles)
     if not changes and not troubles:
@@ -129,7 +131,7 @@ def _changes(
             how = _how(item, at, here, there, owner)
             if how is not None:
                 yield _change(how, item)
-            if how is How.ASIDE and item.is_directory:
+            if how in {How.ASIDE, How.LINK_ASIDE} and item.is_directory:
                 missing = item.path + b"/"
 
 
@@ -139,6 +141,10 @@ def _change(how: How, item: Item) -> Change:
 
 def _how(item: Item, at: os.stat_result, here: Descent, there: Descent, owner: Owner | None) -> How | None:
     what = differs(item, at, owner)
+    if what == "kind" and stat.S_ISLNK(at.st_mode):
+        if item.is_file and _leads_to(item, here, there):
+            return None
+        return How.LINK_ASIDE if item.is_directory else How.LINK
     if what == "kind":
         same_rank = not item.is_directory and not stat.S_ISDIR(at.st_mode)
         return How.REPLACED if same_rank else How.ASIDE
@@ -154,6 +160,46 @@ def _how(item: Item, at: os.stat_result, here: Descent, there: Descent, owner: O
         if _content(item, here) == _content(item, there):
             return None
     return How.REPLACED
+
+
+def _leads_to(item: Item, here: Descent, there: Descent) -> bool:
+    """Whether a link leads to the very file that was copied in its place: then it may stay."""
+    with contextlib.suppress(OSError), ExitStack() as opened:
+        parent, name = there.parent(item.path)
+        found = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=parent)
+        opened.callback(os.close, found)
+        at = os.fstat(found)
+        if (stat.S_IFMT(at.st_mode), at.st_size, at.st_mtime_ns) != (stat.S_IFREG, item.size, item.mtime_ns):
+            return False
+        readable = os.open(f"/proc/self/fd/{found}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return digest_of(readable) == _content(item, here)
+    return False
+
+
+def _with_their_links(items: Iterable[Item], changes: Sequence[Change], place: int) -> list[Change]:
+    """With the other names of each file that has several on the drive, unless they are names of one file here already.
+
+    What is exchanged gets an inode of its own; all of its names have to come, so that they are one file again.
+    """
+    families: dict[int, list[Item]] = {}
+    for item in items:
+        if item.is_file and item.links > 1:
+            families.setdefault(item.ino, []).append(item)
+    known = {each.path: each for each in changes}
+    for family in families.values():
+        if len(family) > 1 and (any(each.path in known for each in family) or not _are_one(family, place)):
+            known.update({each.path: _change(How.REPLACED, each) for each in family if each.path not in known})
+    return [known[item.path] for item in items if item.path in known] if len(known) > len(changes) else list(changes)
+
+
+def _are_one(family: Sequence[Item], place: int) -> bool:
+    found = set()
+    with contextlib.suppress(OSError), Descent(place, beyond=True) as there:
+        for item in family:
+            parent, name = there.parent(item.path)
+            at = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            found.add((at.st_dev, at.st_ino))
+    return len(found) <= 1
 
 
 def _content(item: Item, below: Descent) -> bytes:
@@ -185,9 +231,9 @@ def _exchange(change: Change, source: int, target: int, name: bytes, state: Stat
                 if not (change.is_directory and stat.S_ISDIR(there.st_mode)):
                     raise
                 return False
-        case How.REPLACED:
+        case How.REPLACED | How.LINK:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
-        case How.ASIDE:
+        case How.ASIDE | How.LINK_ASIDE:
             suffix = f".before-restore-{state.mark}".encode()
             rename_new(target, name, target, name[: 255 - len(suffix)] + suffix)
             with destination.movable(source, name):

@@ -286,13 +286,19 @@ class _Unread(Exception):
 
 
 def _take_away(below: Descent, item: Item) -> None:
-    """A file that is not what the drive holds is not left; its directory keeps its time."""
+    """A file that is not what the drive holds is not left; its directory keeps its time. Raises `NotFinished`."""
     if item.is_directory:
         return
     try:
         parent, name = below.parent(item.path)
         before = os.fstat(parent)
-        os.unlink(name, dir_fd=parent)
+        with destination.changeable(parent):
+            os.unlink(name, dir_fd=parent)
         os.utime(parent, ns=(before.st_atime_ns, before.st_mtime_ns))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as problem:
+        raise NotFinished(
+            f"{shown(item.path)} is not as it is on the drive, and cannot be taken away: {problem.strerror}",
+            hint="look at the place it was to go to, or name another directory: --to DIR",
+        ) from problem

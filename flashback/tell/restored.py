@@ -20,6 +20,8 @@ def plan_of(parts: Sequence[Mapping[str, Any]]) -> list[str]:
         lines += [f"  {change['how']}: {shown(change['path'])}" for change in changes[:FIRST]]
         if len(changes) > FIRST:
             lines.append(f"  … and {len(changes) - FIRST:,} more: --json names all")
+        if links := sum(change["how"].startswith("link-") for change in changes):
+            lines.append(f"  {number(links, 'link')} would make way: the backup has what was behind it, not the link")
     return lines
 
 

@@ -571,11 +571,38 @@ def test_a_link_on_the_way_is_not_followed_in_place(rig: Rig) -> None:
     outside.mkdir()
     (rig.master / "photos").symlink_to(outside)
     changes, (done,) = in_place(rig, "photos/1.jpg")
-    assert ("put-aside", b"photos") in changes
+    assert ("link-put-aside", b"photos") in changes
     assert os.listdir(outside) == []
     assert (rig.master / "photos/1.jpg").read_bytes() == b"1"
     assert (rig.master / "photos.before-restore-20260103T000000Z").is_symlink()
     assert done.troubles == []
+
+
+def test_a_link_that_leads_to_what_was_copied_stays_and_any_other_is_named(rig: Rig) -> None:
+    for name, content in (("same", b"1"), ("other", b"22"), ("gone", b"333")):
+        (rig.copy / name).write_bytes(content)
+        (rig.master / name).symlink_to(rig.home / name)
+    shutil.copy2(rig.copy / "same", rig.home / "same")
+    (rig.home / "other").write_bytes(b"xx")
+    changes, (done,) = in_place(rig)
+    assert changes == [("link-replaced", b"gone"), ("link-replaced", b"other")]
+    assert done.troubles == []
+    assert (rig.master / "same").is_symlink()
+    assert (rig.master / "other").read_bytes() == b"22"
+    assert (rig.home / "other").read_bytes() == b"xx"
+
+
+def test_names_of_one_file_are_one_file_again_in_place(rig: Rig) -> None:
+    (rig.copy / "a").write_bytes(b"1")
+    (rig.copy / "sub").mkdir()
+    os.link(rig.copy / "a", rig.copy / "sub/b")
+    shutil.copytree(rig.copy, rig.master, dirs_exist_ok=True)
+    assert in_place(rig)[0] == [("replaced", b"a"), ("replaced", b"sub/b")]
+    assert (rig.master / "a").stat().st_ino == (rig.master / "sub/b").stat().st_ino
+    assert in_place(rig)[0] == []
+    (rig.master / "a").unlink()
+    assert in_place(rig)[0] == [("new", b"a"), ("replaced", b"sub/b")]
+    assert (rig.master / "a").stat().st_ino == (rig.master / "sub/b").stat().st_ino
 
 
 # --- several drives, and what was left

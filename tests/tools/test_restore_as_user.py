@@ -15,16 +15,18 @@ import pytest
 from flashback.app import Unattended, now
 from flashback.core.command import Programs
 from flashback.core.context import Context, Paths
-from flashback.core.descent import DIRECTORY
+from flashback.core.descent import DIRECTORY, Descent
 from flashback.core.errors import Missing
 from flashback.core.signals import StopSignals
 from flashback.drive import browse
 from flashback.drive.states import State
+from flashback.drive.tree import item_of
 from flashback.drive.visible import SHELL, Folder, Visible, visible
 from flashback.recover.errand import RestoreRequest
 from flashback.recover.ordinary import restore_as_user
 from flashback.recover.parts import Owner
 from flashback.recover.wanted import Wanted, When
+from flashback.recover.work import _take_away
 from flashback.tools import btrfs, mount
 from tests.conftest import run
 
@@ -152,3 +154,24 @@ def test_a_directory_that_even_its_owner_may_not_write_to_comes_back(
     assert (sorted(os.listdir(back)), back.stat().st_mode & 0o777) == (["1", "same"], 0o555)
     assert back.stat().st_mtime_ns == 1_000_000_000_123_456_789
     assert os.listdir(place / "hers") == ["photos"]
+
+
+def test_what_was_copied_wrongly_is_taken_away_from_a_directory_that_she_may_not_write_to(place: Path) -> None:
+    folder = place / "hers/closed"
+    folder.mkdir(parents=True)
+    (folder / "wrong").write_bytes(b"not what the drive has")
+    folder.chmod(0o555)
+    for path in (folder.parent, folder, folder / "wrong"):
+        os.chown(path, ALICE, ALICE)
+    os.utime(folder, ns=(1, 1))
+    item = item_of(b"closed/wrong", (folder / "wrong").stat())
+
+    def take_away() -> int:
+        top = os.open(folder.parent, DIRECTORY)
+        with Descent(top) as below:
+            _take_away(below, item)
+        return 0
+
+    assert as_alice(take_away) == 0
+    assert os.listdir(folder) == []
+    assert (folder.stat().st_mode & 0o777, folder.stat().st_mtime_ns) == (0o555, 1)
