@@ -108,9 +108,12 @@ class History:
             self.tell(f"The catalogue of {master} on {self.drive.known.name} could not be kept: {_why(problem)}")
 
     def rebuild(self, master: str, path: Path | None = None) -> int:
-        """Make it anew from the states on the drive alone; return how many there are. Raises `OSError`, `DriveGone`."""
+        """Make it anew from the states on the drive alone; return how many there are. Raises `OSError`, `DriveGone`.
+
+        Of a drive that is only read the catalogue here is made; what the drive has of its own stays as it is.
+        """
         living = Living.seen_on(self.drive, master)
-        with self._on_drive(master) as shelf:
+        with self.shelves.passing() if self.drive.read_only else self._on_drive(master) as shelf:
             links = shelf.cut((), 0)
             for state in living.states:
                 links = (*links, self._walked(shelf, links, master, living, state, path))

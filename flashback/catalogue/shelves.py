@@ -77,6 +77,21 @@ class Shelves:
             os.close(fd)
 
     @contextmanager
+    def passing(self) -> Iterator[Shelf]:
+        """A shelf of nobody's, gone after the block. Raises `OSError`."""
+        import tempfile
+
+        from flashback.catalogue.shelf import Shelf
+
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="passing-", dir=self.root) as folder:
+            fd = os.open(folder, _DIRECTORY)
+            try:
+                yield Shelf(fd)
+            finally:
+                os.close(fd)
+
+    @contextmanager
     def index(self) -> Iterator[Index]:
         """The index, up to date with the shelves. Raises `OSError` where it cannot be made."""
         file = self.root / INDEX

@@ -373,10 +373,15 @@ def test_a_write_protected_drive_that_was_retired_can_still_be_read(machine: Mac
     run("blockdev", "--setro", luks_on(red))
     try:
         last = restored(machine, "documents:shopping.txt", "--to", str(machine.home / "back"))
+        shutil.rmtree(machine.state / "catalogue")
+        made = machine.flashback("catalogue", "rebuild", "red", "--passphrase-file", str(machine.secret))
     finally:
         run("blockdev", "--setrw", luks_on(red))
         run("blockdev", "--setrw", red)
     assert (last["result"], last["safe_to_remove"]) == ("complete", True)
+    assert (made.returncode, "red is closed; safe to remove" in made.stdout) == (0, True), made.stdout + made.stderr
+    assert "red was only read" in made.stdout
+    assert "documents/shopping.txt" in machine.flashback("find", "shopping").stdout.lower()
 
 
 def test_a_drive_with_a_log_to_replay_is_read_though_it_is_write_protected(

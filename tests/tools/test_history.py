@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -249,6 +250,23 @@ def test_made_anew_from_the_drive_it_says_the_same(rig: Rig) -> None:
     History(rig.drive, shelves(rig), print).rebuild("docs", Path("/elsewhere"))
     assert in_the_catalogue(rig) == before
     assert_true(rig)
+
+
+def test_of_a_drive_that_is_only_read_it_is_made_here_and_the_drive_is_left_as_it_is(rig: Rig) -> None:
+    meddler = Meddler(rig.master, 7)
+    for _turn in range(3):
+        meddler.work(20)
+        rig.back_up()
+    before = in_the_catalogue(rig)
+    shutil.rmtree(rig.state / "catalogue")
+    theirs = rig.drive.mount_point / ".flashback/catalogue/docs"
+    (theirs / min(os.listdir(theirs))).write_bytes(b"garbled")
+    was = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    drive = replace(rig.drive, read_only=True)
+    assert History(drive, shelves(rig), print).rebuild("docs", Path("/elsewhere")) == 3
+    assert in_the_catalogue(rig) == before
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == was
+    assert [each for each in os.listdir(rig.state / "catalogue") if each.startswith("passing")] == []
 
 
 def test_a_state_that_another_run_left_than_the_journal_names_is_walked_anew(rig: Rig) -> None:
