@@ -20,7 +20,8 @@ from flashback.tools import block
 def rebuild(context: Context, config: Config | None, candidate: Candidate) -> int:
     """Walk every state on the drive, and write down what is in it, on the drive and here. Raises what stops it.
 
-    A drive that is write-protected, retired or lost, or that somebody has open, is only read: then what is in it is noted here alone.
+    A drive that is write-protected, retired or lost, or that somebody has open, is only read: what is in it is then
+    noted here alone.
     """
     paths = {master.name: master.path for master in config.masters} if config is not None else {}
     name = candidate.known.name

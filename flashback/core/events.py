@@ -95,9 +95,13 @@ class Remarked:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One line for the person that belongs to no step: waiting for a drive, touch your key."""
+    """One line for the person that belongs to no step: waiting for a drive, touch your key.
+
+    `waiting`: nothing goes on until others have finished.
+    """
 
     text: str
+    waiting: bool = False
 
 
 @dataclass(frozen=True, slots=True)

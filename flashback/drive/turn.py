@@ -79,7 +79,8 @@ class Turn:
                 if not told and given is not None and not self._opens(given):
                     return
                 if not told:
-                    self._context.tell(Note(f"{self._candidate.known.name} waits for its turn: {busy.what}."))
+                    text = f"{self._candidate.known.name} waits for its turn: {busy.what}."
+                    self._context.tell(Note(text, waiting=True))
                 told = True
                 if not block.still_there(presence):
                     raise DriveGone(f"{self._candidate.known.name} was unplugged before it was its turn") from None

@@ -94,6 +94,8 @@ def _ask(bus: Any, message: Any, other: Callable[[Any], None] = _nothing) -> tup
 _CLOSED: Final = {1: "expired", 2: "dismissed"}
 """The reason for which a notice was closed (the specification, "NotificationClosed"); the others are nobody's doing."""
 _NOTICES: Final = "org.freedesktop.Notifications"
+_BUS: Final = "org.freedesktop.DBus"
+RENEWED: Final = "renewed"
 
 
 class Notices:
@@ -108,13 +110,23 @@ class Notices:
         self._address = DBusAddress("/org/freedesktop/Notifications", _NOTICES, _NOTICES)
         self._bus = _connected("SESSION")
         self._happened: deque[tuple[int, str]] = deque()
+        self._is_new = False
+        bus = MatchRule(type="signal", interface=_BUS, member="NameOwnerChanged", path="/org/freedesktop/DBus")
+        bus.add_arg_condition(0, _NOTICES)
         try:
+            _ask(self._bus, message_bus.AddMatch(bus))
             rule = MatchRule(type="signal", interface=_NOTICES, path="/org/freedesktop/Notifications")
             _ask(self._bus, message_bus.AddMatch(rule))
             (self.capabilities,) = self._call("GetCapabilities")
+            self._known()
         except BaseException:
             self._bus.close()
             raise
+
+    def _known(self) -> None:
+        """Whoever shows notices has answered just now: what was said of a new one before is about this one."""
+        self._is_new = False
+        self._happened = deque(each for each in self._happened if each[1] != RENEWED)
 
     def _call(self, name: str, signature: str = "", *values: object) -> tuple[Any, ...]:
         from jeepney import new_method_call
@@ -136,11 +148,14 @@ class Notices:
         The body is text: where the desktop takes markup, it is escaped; the summary is never markup (the
         specification, "Markup"). `stays`: until it is closed.
         """
+        if self._is_new:
+            (self.capabilities,) = self._call("GetCapabilities")
         text = html.escape(body, quote=False) if "body-markup" in self.capabilities else body
         listed = [word for pair in actions.items() for word in pair] if "actions" in self.capabilities else []
         hints = {"urgency": ("y", 2 if urgent else 1), "category": ("s", "device")}
         values = ("Flashback", replaces, "drive-harddisk", summary, text, listed, hints, 0 if stays else -1)
         (number,) = self._call("Notify", "susssasa{sv}i", *values)
+        self._known()
         return int(number)
 
     def close_notice(self, number: int) -> None:
@@ -148,7 +163,11 @@ class Notices:
         self._call("CloseNotification", "u", number)
 
     def wait(self, seconds: float) -> tuple[int, str] | None:
-        """The next thing that happened to a notice: its number with the action's key, `dismissed` or `expired`."""
+        """The next thing that happened to a notice: its number with the action's key, `dismissed` or `expired`.
+
+        `(0, RENEWED)`: another program shows the notices from now on, or the same one after a new start, and has none
+        of those that there were.
+        """
         if not self._happened:
             try:
                 self._heard(self._bus.receive(timeout=seconds))
@@ -168,6 +187,9 @@ class Notices:
                 self._happened.append((number, key))
             case "NotificationClosed", (int(number), int(reason)):
                 self._happened.append((number, _CLOSED.get(reason, "")))
+            case "NameOwnerChanged", (str(name), str(), str(new)) if name == _NOTICES and new:
+                self._is_new = True
+                self._happened.append((0, RENEWED))
 
     def close(self) -> None:
         """Hang up."""

@@ -17,6 +17,13 @@ from flashback.trigger.links import Link, Links
 WITHIN: Final = 15 * 60
 """Seconds for which a question stands, unless `answer_within` in the configuration says otherwise."""
 _TICK: Final = 0.5
+_LOOK: Final = 1.0
+"""Seconds between two looks whether somebody else has taken the drive in hand."""
+
+
+def _nobody() -> bool:
+    """Whether somebody else has the drive in hand, where nobody can."""
+    return False
 
 
 class Consent(StrEnum):
@@ -26,6 +33,8 @@ class Consent(StrEnum):
     LATER = "later"
     NO = "no"
     NOBODY = "nobody"
+    TAKEN = "taken"
+    """Nobody needs to say anything any more: a command has the drive in hand."""
 
 
 _TOO_SOON: Final = 10.0
@@ -54,7 +63,7 @@ class Console:
         """Nobody's session is asked."""
         return False
 
-    def consent(self, _said: str) -> Consent:
+    def consent(self, _said: str, _taken: Callable[[], bool] = _nobody) -> Consent:
         """See `Asker`."""
         return Consent.NOW
 
@@ -127,20 +136,25 @@ class Everywhere:
         """How long each question stands from now on."""
         self.seconds = self.console.seconds = seconds
 
-    def consent(self, said: str) -> Consent:
+    def consent(self, said: str, taken: Callable[[], bool] = _nobody) -> Consent:
         """See `Asker`. On the console the passphrase is the consent."""
         words = {"do": "ask", "id": self._next(), "said": said}
         self._unseen.clear()
         self._put(words)
-        deadline = time.monotonic() + self.seconds
+        deadline, look_at = time.monotonic() + self.seconds, 0.0
         while self.links.able:
             for answer in self._answers(words):
                 given = answer.get("answer")
                 if isinstance(given, str) and given in _CONSENTS:
                     self.links.say(do="withdraw", id=words["id"])
                     return Consent(given)
+            now = time.monotonic()
+            by_others, look_at = (taken(), now + _LOOK) if now >= look_at else (False, look_at)
+            if by_others:
+                self.links.say(do="withdraw", id=words["id"])
+                return Consent.TAKEN
             expired = bool(self.links.able) and all(link in self._unseen for link in self.links.able)
-            if expired or time.monotonic() > deadline:
+            if expired or now > deadline:
                 self.links.say(do="withdraw", id=words["id"])
                 return Consent.NOBODY
             time.sleep(_POLL)

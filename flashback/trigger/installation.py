@@ -21,6 +21,8 @@ from flashback.trigger.pieces import MARK, PIECES, Piece, content
 TIMER: Final = "flashback-remind.timer"
 WATCH: Final = "flashback-watch.service"
 _LARGEST: Final = 256 * 1024
+_MADE: Final = ".made-by-flashback"
+"""Lies in a directory that was not there before: polkit may not be installed, and its folder not exist."""
 
 
 class Change(StrEnum):
@@ -152,6 +154,8 @@ def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: 
         if link is not None:
             with contextlib.suppress(OSError):  # others have their links there
                 placed(link, root).parent.rmdir()
+    for step in removed:
+        _unmake(placed(step.path, root).parent)
     failed = take_effect(run)
     with contextlib.suppress(FlashbackError):  # a unit that failed is remembered although its file is gone
         systemctl.tell(run, "reset-failed", "flashback-*")
@@ -159,9 +163,28 @@ def disable(run: Runner, steps: Sequence[Step], root: Path = Path("/"), pieces: 
     return failed
 
 
+def _make(folder: Path) -> None:
+    """The directory, and those above it; one that was not there is marked, so that `disable` knows it as ours."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)
+        (folder / _MADE).touch()
+        (folder / _MADE).chmod(0o644)
+
+
+def _unmake(folder: Path) -> None:
+    """Remove the directory if we made it and nobody else has put anything there, then those above it."""
+    with contextlib.suppress(OSError):
+        while (folder / _MADE).is_file():
+            (folder / _MADE).unlink()
+            folder.rmdir()
+            folder = folder.parent
+
+
 def _write(target: Path, text: str) -> None:
     """The file whole or not at all, 0644 whatever the umask, on the disk before it is believed."""
-    target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    _make(target.parent)
     descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with open(descriptor, "w", encoding="utf-8") as file:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from flashback.core.errors import Exit
-from flashback.core.events import Event, Finished, Progress, Step, StepBegun, StepDone
+from flashback.core.events import Event, Finished, Note, Progress, Step, StepBegun, StepDone
 from flashback.core.text import number, shown
 from flashback.tell import Facts
 from flashback.tell.counted import counts
@@ -34,6 +34,9 @@ class Notice:
 def notice_of(event: Event, drive: str) -> Notice | None:
     """What is shown of an event, if anything."""
     match event:
+        case Note(waiting=True):
+            body = "Another drive is at work. This one is not open yet; its backup follows by itself."
+            return Notice("progress", f"{drive}: waits for its turn", body)
         case StepDone(step=Step.OPEN):
             return Notice("progress", f"{drive}: backup started", "Do not unplug it yet.")
         case StepBegun(step=step) if step in _STEPS:

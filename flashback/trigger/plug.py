@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from flashback.config.values import Config
 from flashback.core.context import Context, NobodyDecides
-from flashback.core.errors import Exit, Locked
-from flashback.core.locks import boot_id, locked
+from flashback.core.errors import Exit
+from flashback.core.locks import boot_id, holder
 from flashback.core.secret import Secret
 from flashback.core.text import age, shown
 from flashback.drive import source
@@ -46,8 +47,8 @@ class Asker(Protocol):
         """Whether somebody's session is there to be asked."""
         ...
 
-    def consent(self, said: str) -> Consent:
-        """Back up now? `said` tells about the last backup."""
+    def consent(self, said: str, taken: Callable[[], bool]) -> Consent:
+        """Back up now? `said` tells about the last backup; `taken`, whether a command has the drive in hand by now."""
         ...
 
     def passphrase(self, question: str, attempt: int) -> Secret | None:
@@ -137,12 +138,8 @@ class Plug:
         )
 
     def _is_busy(self, drive: KnownDrive) -> bool:
-        """Whether a command has it in hand: somebody at a terminal waited for it to be plugged in."""
-        try:
-            with locked(self.context.paths.locks / f"{drive.uuid}.lock", purpose=f"look at {drive.name}"):
-                return False
-        except Locked:
-            return True
+        """Whether a command has it in hand: somebody at a terminal waited for it to be plugged in, or did not wait."""
+        return bool(holder(self.context.paths.locks / f"{drive.uuid}.lock"))
 
     def _tell_about(self, drive: KnownDrive | None, volume: block.LuksVolume) -> None:
         """A drive that is not backed up to, but that somebody should know of."""
@@ -170,8 +167,11 @@ class Plug:
         outcome = PlugOutcome.UNPLUGGED
         code: int = Exit.DONE
         try:
-            consent = self.asker.consent(question(seen)) if decision.act is Act.ASK else Consent.NOW
+            asked = decision.act is Act.ASK
+            consent = self.asker.consent(question(seen), lambda: self._is_busy(drive)) if asked else Consent.NOW
             outcome = _outcome(consent)
+            if consent is Consent.TAKEN:
+                self.log.entry(f"{drive.name}: a command has it in hand; not asked any more", priority=NOTICE)
             if consent is Consent.NOW:
                 outcome = PlugOutcome.UNPLUGGED
                 presence = block.presence(candidate.volume.path)
@@ -220,6 +220,7 @@ def _outcome(consent: Consent) -> PlugOutcome:
         Consent.LATER: PlugOutcome.LATER,
         Consent.NO: PlugOutcome.DECLINED,
         Consent.NOBODY: PlugOutcome.UNANSWERED,
+        Consent.TAKEN: PlugOutcome.ANSWERED,
     }[consent]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 from flashback.core.errors import Missing
 from flashback.core.secret import Secret
 from flashback.core.text import shown
+from flashback.tools.dbus import RENEWED
 from flashback.trigger.words import Gone, Wire
 
 ACTIONS: Final = {"now": "Back up now", "later": "Later", "no": "Not this drive"}
@@ -113,6 +114,9 @@ class Talk:
     _notice: int = 0
     _kind: str = ""
     _summary: str = ""
+    _body: str = ""
+    _actions: Mapping[str, str] | None = None
+    _closed: bool = False
     _question: int | None = None
     _said: str = ""
     _typed: Secret | None = None
@@ -183,8 +187,11 @@ class Talk:
         except Missing:
             self.desktop = None
             return
-        if happened is None or happened[0] != self._notice:
+        if happened == (0, RENEWED):
+            self._show_again()
+        if happened is None or not happened[0] or happened[0] != self._notice:
             return
+        self._closed = happened[1] in {"dismissed", "expired"}
         if self._question is not None and happened[1] in ACTIONS:
             self._answer(happened[1])
         elif self._question is not None and happened[1] == "dismissed":
@@ -193,6 +200,13 @@ class Talk:
             self._expired()
         elif self._kind in _PASSING and happened[1] == "dismissed":
             self._put_away = True
+
+    def _show_again(self) -> None:
+        """Whoever shows the notices was started anew and knows of none: what still stands is shown once more."""
+        stands = self._question is not None or self._kind in _PASSING | _URGENT
+        if self._notice and stands and not self._closed:
+            self._notice = 0
+            self._show(self._kind, self._summary, self._body, self._actions)
 
     def _expired(self) -> None:
         """Nobody can click on it any more. It comes back once, as one that the specification wants to stay."""
@@ -275,7 +289,7 @@ class Talk:
 
     def _show(self, kind: str, summary: str, body: str, actions: Mapping[str, str] | None = None) -> bool:
         """Whether it is shown. A notice that cannot be is forgotten: the journal has it."""
-        self._kind, self._summary = kind, shown(summary)
+        self._kind, self._summary, self._body, self._actions, self._closed = kind, shown(summary), body, actions, False
         if self._put_away and kind in _PASSING:
             return False
         if self.desktop is None and (kind not in _PASSING or time.monotonic() >= self._looked + AGAIN):

@@ -7,10 +7,12 @@ import contextlib
 import pytest
 
 from flashback.core.errors import DriveError, DriveGone, Locked, PassphraseRefused, StillHeld
+from flashback.core.events import Note
 from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.drive import turn
 from flashback.drive.session import Session
+from flashback.trigger.notices import Notice, notice_of
 from tests.unit.drives import PASSPHRASE, Person, a_context
 
 WRONG = Secret(b"battery staple")
@@ -93,7 +95,13 @@ def test_the_question_is_put_while_another_drive_is_worked_on(use, others, kerne
 def test_who_waits_is_told_for_what(use, others) -> None:
     others.begin()
     use(Person(PASSPHRASE))
-    assert any("red waits for its turn: flashback run blue" in getattr(event, "text", "") for event in use.told)
+    (said,) = [each for each in use.told if isinstance(each, Note) and each.waiting]
+    assert "red waits for its turn: flashback run blue" in said.text
+    assert notice_of(said, "red") == Notice(
+        "progress",
+        "red: waits for its turn",
+        "Another drive is at work. This one is not open yet; its backup follows by itself.",
+    )
 
 
 def test_a_wrong_passphrase_is_asked_for_again_before_the_waiting(use, others, kernel) -> None:

@@ -87,12 +87,25 @@ def test_a_notice_takes_the_place_of_the_one_before(notices) -> None:
         (("NotificationClosed", "seven", 1), None),
         (("ActionInvoked",), None),
         (("SomethingElse", 7, "now"), None),
+        (("NameOwnerChanged", "org.freedesktop.Notifications", "", ":1.9"), (0, dbus.RENEWED)),
+        (("NameOwnerChanged", "org.freedesktop.Notifications", ":1.8", ""), None),
+        (("NameOwnerChanged", "org.freedesktop.Other", "", ":1.9"), None),
     ],
 )
 def test_what_becomes_of_a_notice(notices, signalled, happened) -> None:
     desktop = notices("actions")
     notices.bus.arrives.append(signal(*signalled))
     assert desktop.wait(0.0) == happened
+
+
+def test_a_program_that_came_for_this_very_notice_has_it_and_is_asked_what_it_can(notices) -> None:
+    desktop = notices("actions")
+    notices.bus.capabilities = ["body-markup"]
+    desktop._heard(signal("NameOwnerChanged", "org.freedesktop.Notifications", "", ":1.9"))
+    desktop.show("red", "1 < 2", actions={"now": "Back up now"}, stays=True)
+    (_app, _replaces, _icon, _summary, body, actions, *_more) = notices.bus.called[-1][1]
+    assert (body, actions) == ("1 &lt; 2", [])
+    assert desktop.wait(0.0) is None
 
 
 def test_nothing_happens_to_most_notices(notices) -> None:

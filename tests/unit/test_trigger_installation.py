@@ -128,6 +128,20 @@ def test_disable_leaves_nothing_behind(root) -> None:
     ]
 
 
+def test_disable_leaves_the_directories_that_were_there_and_takes_along_those_that_were_not(root) -> None:
+    rules = root / "etc/polkit-1/rules.d"
+    there = root / "etc/udev/rules.d"
+    there.mkdir(parents=True)
+    enabled(root)
+    assert rules.is_dir()
+    installation.disable(Runner(), plan_disable(root), root)
+    assert (rules.parent.exists(), os.listdir(there)) == (False, [])
+    enabled(root)
+    (rules / "50-theirs.rules").touch()
+    installation.disable(Runner(), plan_disable(root), root)
+    assert os.listdir(rules) == ["50-theirs.rules"]
+
+
 def test_a_second_disable_does_nothing(root) -> None:
     assert {step.change for step in plan_disable(root)} == {Change.NONE}
     run = Runner()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -40,10 +41,12 @@ class Asker:
         self.says = Consent.NOW
         self.asked: list[str] = []
         self.told: list[tuple[str, str, str]] = []
+        self.while_asked = lambda: None
 
-    def consent(self, said: str) -> Consent:
+    def consent(self, said: str, taken: Callable[[], bool]) -> Consent:
         self.asked.append(said)
-        return self.says
+        self.while_asked()
+        return Consent.TAKEN if taken() else self.says
 
     def passphrase(self, question: str, attempt: int):
         return PASSPHRASE
@@ -207,6 +210,14 @@ def test_a_drive_that_somebody_at_a_terminal_has_in_hand_is_left_to_them(world) 
     assert world.ran == 1
 
 
+def test_a_drive_that_a_command_takes_in_hand_while_it_is_asked_about_is_left_to_that(world) -> None:
+    taken = locked(world.context.paths.locks / f"{UUID}.lock", purpose="run red")
+    world.asker.while_asked = taken.__enter__
+    world.plug()
+    taken.__exit__(None, None, None)
+    assert (world.ran, len(world.asker.asked), world.outcome) == (0, 1, PlugOutcome.ANSWERED)
+
+
 def test_never_asks_nobody(world) -> None:
     world.plug(on_plug=OnPlug.NEVER)
     assert (world.ran, world.asker.asked, world.outcome) == (0, [], None)
@@ -249,7 +260,7 @@ def test_a_volume_without_our_label_is_nothing_of_ours(world) -> None:
 
 
 def test_a_drive_that_is_pulled_while_the_question_stands_is_remembered_as_unplugged(world, monkeypatch) -> None:
-    def pulled(_said: str) -> Consent:
+    def pulled(_said: str, _taken: Callable[[], bool]) -> Consent:
         raise Interrupted(15)
 
     world.asker.consent = pulled

@@ -16,6 +16,7 @@ import pytest
 from flashback.core.errors import DriveState, Exit, Missing
 from flashback.core.events import Finished, Progress, Step, StepBegun, StepDone
 from flashback.core.secret import Secret
+from flashback.tools.dbus import RENEWED
 from flashback.trigger import links as links_side
 from flashback.trigger import session as session_side
 from flashback.trigger import watch
@@ -221,6 +222,49 @@ def test_the_question_names_the_drive_and_offers_three_answers(world) -> None:
     world.asker.consent("Yesterday.")
     assert session.desktop.shown[0] == ("red: back up now?", "Yesterday.")
     assert list(ACTIONS) == ["now", "later", "no"]
+
+
+def test_a_question_is_withdrawn_when_a_command_has_taken_the_drive_in_hand(world) -> None:
+    session = world.session(Desktop())
+    assert world.asker.consent("", lambda: bool(session.desktop.shown)) is Consent.TAKEN
+    world.links.hang_up()
+    session.ended()
+    assert session.desktop.taken_back == [1]
+
+
+class Restarted(Desktop):
+    """Begins anew after what it has shown first, and knows nothing of it."""
+
+    def show(self, summary, body, *, actions, replaces=0, urgent=False, stays) -> int:
+        number = super().show(summary, body, actions=actions, replaces=replaces, urgent=urgent, stays=stays)
+        if len(self.shown) == 1:
+            self.happened.insert(0, (0, RENEWED))
+        return number
+
+
+def test_a_question_is_shown_again_once_where_the_notices_program_began_anew(world) -> None:
+    desktop = Restarted()
+    world.session(desktop)
+    desktop.clicks.append("")
+    desktop.clicks.append("now")
+    assert world.asker.consent("Yesterday.") is Consent.NOW
+    assert desktop.shown == [("red: back up now?", "Yesterday.")] * 2
+    assert desktop.taken_back == []
+
+
+def test_how_far_it_is_comes_back_where_the_notices_program_began_anew_unless_it_was_closed() -> None:
+    for closed, shown in ((False, 2), (True, 1)):
+        desktop = Restarted()
+        ours, theirs = socket.socketpair()
+        talk = Talk(Wire(ours), desktop, Dialog(), lambda _uuid: None)
+        talk._hear({"do": "notice", "kind": "progress", "summary": "red: copying", "body": "Do not unplug it yet."})
+        if closed:
+            desktop.happened.insert(0, (1, "dismissed"))
+        for _ in range(3):
+            talk._notices(0.0)
+        ours.close()
+        theirs.close()
+        assert desktop.shown == [("red: copying", "Do not unplug it yet.")] * shown
 
 
 def test_later_is_remembered_by_the_session(world) -> None:
