@@ -250,7 +250,8 @@ def _look(
     else:
         kept, search, differing = Spool(places.spool), Search(), Differing(places.spool)
         gone, change = each(gone, search.gone, differing.gone), each(change, search.change, differing.change)
-        comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=gone)
+        alike = differing.alike
+        comparison = compare(noting(master, kept), incumbent, differs=since, record=draft.add, gone=gone, alike=alike)
         changes = ChangeSet.collect(comparison, directory=places.spool, watch=watch, tally=change)
         if since.seeming > max(SEEMING, draft.count // 4):
             raise CatalogueBroken("nearly everything seems to have changed")

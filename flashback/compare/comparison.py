@@ -105,12 +105,14 @@ class Comparison:
         differs: Callable[[Entry, Entry], What | None] = difference,
         record: Callable[[Entry], None] = lambda _entry: None,
         gone: Callable[[Entry], None] = lambda _entry: None,
+        alike: Callable[[Entry, Entry], None] = lambda _new, _old: None,
     ) -> None:
         self._master = iter(master)
         self._incumbent = iter(incumbent)
         self._differs = differs
         self._record = record
         self._gone = gone
+        self._alike = alike
         self._new: Item | None = None
         self._old: Entry | None = None
         self._links = _Links()
@@ -136,11 +138,13 @@ class Comparison:
         self._alone = msgspec.structs.replace(self.unchanged)
         yield from self._links.changes(self._same)
 
-    def go_on_from(self, earlier: Comparison) -> None:
+    def go_on_from(self, earlier: Comparison, again: Count) -> None:
         """Before anything is read: both listings are but a part of what `earlier` was given, hard links and all that
-        is kept included, and all the rest is as it was found there.
+        is kept included, and all the rest is as it was found there. `again` is what was alike and is looked at again.
         """
-        self.root, self.unchanged = earlier.root, msgspec.structs.replace(earlier._alone)
+        self.root, alone = earlier.root, earlier._alone
+        files, total, directories = alone.files - again.files, alone.bytes - again.bytes, alone.directories
+        self.unchanged = Count(files, total, directories - again.directories)
         self._links.kept |= earlier._links.kept
 
     @property
@@ -188,6 +192,7 @@ class Comparison:
             return None
         if what is None:
             self._same(new, old)
+            self._alike(new, old)
             return None
         return Change(new.path, what, new, old, gone)
 
@@ -259,14 +264,15 @@ def compare(
     differs: Callable[[Entry, Entry], What | None] = difference,
     record: Callable[[Entry], None] = lambda _entry: None,
     gone: Callable[[Entry], None] = lambda _entry: None,
+    alike: Callable[[Entry, Entry], None] = lambda _new, _old: None,
 ) -> Comparison:
     """Hold two listings, both in `listing.order`, against each other; nothing is read before `changes` is.
 
     `differs` decides about what both have. `record` is given, in order, what the drive will hold once all differences
     are gone: the master's entries, and the drive's own where the master says to keep them. `gone` is given every single
-    thing that the drive will lose.
+    thing that the drive will lose, `alike` what does not differ, hard links left out.
     """
-    return Comparison(master, incumbent, differs, record, gone)
+    return Comparison(master, incumbent, differs, record, gone, alike)
 
 
 def _below(path: bytes) -> bytes:

@@ -17,15 +17,13 @@ from typing import IO, Final
 import msgspec
 
 from flashback.catalogue.frames import read_frame, write_frame
-from flashback.compare.comparison import Change, Comparison, What
+from flashback.compare.comparison import Change, Comparison, Count, What
 from flashback.compare.moves import Moves
 from flashback.walk.listing import Entry, Item, Kind, directories_above, order
 
 IN_MEMORY: Final = 8_000
 BATCH: Final = 50
 """Entries that are read at a time of each part that was put in order by itself."""
-DIRECTORIES: Final = 20_000
-"""So many directories that have taken the place of another are remembered; with more of them all is looked at."""
 
 
 def by_path(item: Item) -> bytes:
@@ -86,12 +84,22 @@ class _Part:
 class Differing:
     """Given every change and everything that the drive would lose: what the master has of it (`new`), and the drive.
 
-    Of hard links all that there are belong to it, since what is to be done about one depends on the others.
+    Of hard links all that there are belong to it, since what is to be done about one depends on the others; and all
+    that lies below a directory which has taken the place of another, since either may be moved. `again` counts what of
+    it does not differ.
     """
 
     def __init__(self, directory: Path) -> None:
         self.new, self.old = Sorted(directory), Sorted(directory)
-        self._exchanged: set[bytes] = set()
+        self.again = Count()
+        self._exchanged = b""
+
+    def alike(self, new: Entry, old: Entry) -> None:
+        """Something that does not differ."""
+        if self._is_below(new.path):
+            self.new.add(new)
+            self.old.add(old)
+            self.again.add(new)
 
     def gone(self, old: Entry) -> None:
         """Something that the drive would lose."""
@@ -105,8 +113,11 @@ class Differing:
         self.new.add(new)
         if old is not None and change.what is not What.REPLACE:
             self.old.add(old)
-            if new.kind is Kind.DIRECTORY and new.ino != old.ino and len(self._exchanged) <= DIRECTORIES:
-                self._exchanged.add(new.path)
+            if new.kind is Kind.DIRECTORY and new.ino != old.ino and new.path and not self._is_below(new.path):
+                self._exchanged = new.path + b"/"
+
+    def _is_below(self, path: bytes) -> bool:
+        return bool(self._exchanged) and path.startswith(self._exchanged)
 
     def complete(self, comparison: Comparison) -> None:
         """After the last change."""
@@ -115,17 +126,14 @@ class Differing:
             if member.old is not None and member.what is not What.REPLACE:
                 self.old.add(member.old)
 
-    def suffices(self, moves: Moves, kept: Iterable[bytes]) -> bool:
+    @staticmethod
+    def suffices(moves: Moves, kept: Iterable[bytes]) -> bool:
         """Whether nothing else comes into it when things are moved.
 
-        That is so where each directory that moves is gone from its place and comes to a place where none was: all
-        below either differs. `kept` are places of which nothing can be said.
+        Each directory that moves is gone from its place or another is there, and so it is where it comes to: all below
+        either belongs to it, but for `kept`, the places of which nothing can be said.
         """
-        if len(self._exchanged) > DIRECTORIES:
-            return False
         ends = {*moves.to, *moves.source}
-        if not ends.isdisjoint(self._exchanged):
-            return False
         return all(ends.isdisjoint(chain((path,), directories_above(path))) for path in kept)
 
 

@@ -150,7 +150,7 @@ def _of_what_differed(
     differs = SinceMoved(unproven.add)
     master: Iterator[Item] = heapq.merge(map(Kept, kept), differing.new, key=by_path)
     comparison = compare(master, renamed.entries(), differs=differs, gone=search.gone)
-    comparison.go_on_from(first.comparison)
+    comparison.go_on_from(first.comparison, differing.again)
     changes = ChangeSet.collect(comparison, directory=spool, watch=watch, tally=search.change)
     return _moved(Look(changes, first.draft, comparison), first, differs, renamed, unproven)
 

@@ -23,9 +23,13 @@ NAMES = [b"a", b"b", b"c", b"d"]
 
 
 class Tree:
-    """A file system as simple as can be: path -> inode; inode -> kind, size, time of change."""
+    """A file system as simple as can be: path -> inode; inode -> kind, size, time of change.
+
+    `followed` are links that appear as the file they lead to, whose time of change does not say when they were moved.
+    """
 
     def __init__(self) -> None:
+        self.followed: set[bytes] = set()
         self.names: dict[bytes, int] = {b"": 1}
         self.inodes: dict[int, tuple[Kind, int, int]] = {1: (Kind.DIRECTORY, 0, 0)}
         self.now = 0
@@ -44,6 +48,7 @@ class Tree:
     def remove(self, path: bytes) -> None:
         for name in [path, *self.below(path)]:
             self.names.pop(name, None)
+            self.followed.discard(name)
 
     def rename(self, old: bytes, new: bytes) -> None:
         if new == old or new.startswith(old + b"/"):
@@ -51,7 +56,10 @@ class Tree:
         moving = {name: self.names.pop(name) for name in [old, *self.below(old)]}
         self.remove(new)
         self.names |= {new + name[len(old) :]: inode for name, inode in moving.items()}
-        self.touch(moving[old])
+        followed = self.followed & moving.keys()
+        self.followed = (self.followed & self.names.keys()) | {new + name[len(old) :] for name in followed}
+        if old not in followed:
+            self.touch(moving[old])
 
     def swap(self, one: bytes, other: bytes) -> None:
         if not one.startswith(other + b"/") and not other.startswith(one + b"/") and one != other:
@@ -65,7 +73,7 @@ class Tree:
         self.inodes[inode] = (kind, size, self.now)
 
     def listing(self, kept: frozenset[bytes] = frozenset()) -> list[Entry | Kept]:
-        links = list(self.names.values())
+        links = [inode for name, inode in self.names.items() if name not in self.followed]
         items: list[Entry | Kept] = []
         for path in sorted(self.names, key=order):
             if any(path == each or path.startswith(each + b"/") for each in kept):
@@ -73,7 +81,7 @@ class Tree:
                 continue
             inode = self.names[path]
             kind, size, ctime = self.inodes[inode]
-            nlink = 1 if kind is Kind.DIRECTORY else links.count(inode)
+            nlink = 1 if kind is Kind.DIRECTORY else max(1, links.count(inode))
             items.append(Entry(path, kind, 0o644, 0, 0, size, size, ctime, 7, inode, nlink))
         return items
 
@@ -88,6 +96,9 @@ def made(draw, tree: Tree, least: int = 1) -> None:
         files = sorted(name for name in tree.names if not tree.is_directory(name))
         if draw(st.integers(0, 9)) < (7 if path.count(b"/") == 0 else 3):
             tree.put(path, Kind.DIRECTORY, 0)
+        elif files and draw(st.integers(0, 3)) == 0:
+            tree.names[path] = tree.names[draw(st.sampled_from(files))]
+            tree.followed.add(path)
         elif files and draw(st.integers(0, 3)) == 0:
             tree.names[path] = tree.names[draw(st.sampled_from(files))]
             tree.touch(tree.names[path])
@@ -145,6 +156,7 @@ def looked(folder: Path, before: list[Entry], now: list[Entry | Kept]) -> tuple[
         differs=Since(),
         record=draft.add,
         gone=each(search.gone, differs.gone),
+        alike=differs.alike,
     )
     changes = ChangeSet.collect(comparison, directory=folder, tally=each(search.change, differs.change))
     look = with_renames(
@@ -188,6 +200,19 @@ def test_a_directory_that_was_renamed_is_found_without_reading_the_list_of_the_d
     with patch("flashback.compare.renamed._read_again", side_effect=AssertionError):
         _lists, _counts, moves, *_rest = looked(folder, before, tree.listing())
     assert moves == {b"busy": b"new"}
+
+
+def test_neither_are_directories_that_took_the_place_of_one_another(folder: Path) -> None:
+    tree = Tree()
+    for size, name in enumerate((b"one", b"other", b"quiet")):
+        tree.put(name, Kind.DIRECTORY, 0)
+        tree.put(name + b"/file", Kind.FILE, size)
+    before = [item for item in tree.listing() if isinstance(item, Entry)]
+    tree.swap(b"one", b"other")
+    with patch("flashback.compare.renamed._read_again", side_effect=AssertionError):
+        _lists, counts, moves, *_rest = looked(folder, before, tree.listing())
+    assert moves == {b"one": b"other", b"other": b"one"}
+    assert counts[0]["files_unchanged"] == 1
 
 
 def test_entries_are_put_in_order_whatever_their_number_and_can_be_read_twice(tmp_path: Path) -> None:
