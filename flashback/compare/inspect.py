@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from flashback.compare.tally import EXAMPLES, Counts, Sample
-from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damages, look
+from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damages, is_sound, look
 from flashback.walk.master import Produce, Said
 from flashback.walk.reader import Owner, reading_as
 
@@ -47,17 +47,31 @@ class Inspection:
 
 
 def inspect(counts: Counts, *, master: Path, owner: Owner, current: int) -> Inspection:
-    """Look into the samples. What cannot be read on either side says nothing. Raises what the child runs into."""
+    """Look into the samples. What cannot be read on either side says nothing. Raises what the child runs into.
+
+    On the drive, where each look may take milliseconds, only those are read of which what the master has leaves doubt.
+    """
     paths = {new for sample in counts.samples for _, new in sample.pairs}
     paths |= {new for _, new in counts.additions.pairs}
     with reading_as(owner, looking(master, sorted(paths))) as said:
         new = {each.path: each for each in said if isinstance(each, Look)}
-    old = {path: found for path in _old_paths(counts) if (found := _on_drive(current, path)) is not None}
-    return concluded(counts, old, new)
+    return concluded(counts, _old(counts, new, current), new)
 
 
-def _old_paths(counts: Counts) -> list[bytes]:
-    return sorted({old for sample in counts.samples for old, _ in sample.pairs})
+def _old(counts: Counts, new: Mapping[bytes, Look], current: int) -> dict[bytes, Look]:
+    """What the drive has of the samples, by path. For what is sound whatever was there before, it stands itself."""
+    became: dict[bytes, set[bytes]] = {}
+    for old, path in (pair for sample in counts.samples for pair in sample.pairs):
+        if path in new:
+            became.setdefault(old, set()).add(path)
+    common = Counter(each.content for each in new.values())
+    found = {}
+    for old, paths in sorted(became.items()):
+        look = new[min(paths)]
+        known = look if len(paths) == 1 and common[look.content] < ENOUGH else None
+        if (was := _on_drive(current, old, known)) is not None:
+            found[old] = was
+    return found
 
 
 def concluded(counts: Counts, old: Mapping[bytes, Look], new: Mapping[bytes, Look]) -> Inspection:
@@ -116,8 +130,8 @@ def looking(master: Path, paths: Sequence[bytes]) -> Produce:
     return produce
 
 
-def _on_drive(current: int, path: bytes) -> Look | None:
-    """The same of a file on the drive; no component may be a link."""
+def _on_drive(current: int, path: bytes, known: Look | None = None) -> Look | None:
+    """The same of a file on the drive, or `known` where that is sound; no component may be a link."""
     *folders, name = path.split(b"/")
     here = os.dup(current)
     try:
@@ -125,6 +139,10 @@ def _on_drive(current: int, path: bytes) -> Look | None:
             below = os.open(folder, _FOLDER, dir_fd=here)
             os.close(here)
             here = below
+        if known is not None:
+            at = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISREG(at.st_mode) and is_sound(known, at.st_size):
+                return known
         return _looked(os.open(name, _FILE | os.O_NOFOLLOW, dir_fd=here), path)
     except OSError:
         return None

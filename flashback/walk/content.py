@@ -56,6 +56,11 @@ class Look(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
     blank: bool
     ended: bool | None = None
 
+    @property
+    def content(self) -> tuple[int, bytes, bytes]:
+        """What files of one and the same content have in common."""
+        return self.size, self.head, self.tail
+
 
 _KINDS: Final = {
     "picture": (
@@ -165,6 +170,9 @@ def is_noise(block: bytes) -> bool:
     """Whether a block is as random as encrypted or compressed bytes are, or looks like such bytes written as base64."""
     if len(block) < SHORTEST:
         return False
+    symbols = set(block)
+    if math.log2(len(symbols)) < _expected(len(block), 256) - _MARGIN and not _ARMOUR.issuperset(symbols):
+        return False  # there are too few of them for so much entropy, and counting takes ten times as long
     counts = Counter(block)
     entropy = math.log2(len(block)) - sum(count * math.log2(count) for count in counts.values()) / len(block)
     if entropy >= _expected(len(block), 256) - _MARGIN:
@@ -211,15 +219,22 @@ def _scrambled(old: Look, new: Look) -> bool:
     return same_size and new.head == old.head and new.middle != old.middle and new.tail != old.tail
 
 
+def is_sound(new: Look, size_before: int) -> bool:
+    """Whether `damage` says of `new` that nothing bad happened, whatever was in the file before, of so many bytes."""
+    if new.blank or any(new.noise) or (size_before >= _CUT_FROM and new.size * 2 <= size_before):
+        return False
+    return new.kind not in _SEALED or new.size <= 3 * BLOCK
+
+
 def damages(pairs: Sequence[tuple[Look, Look]]) -> list[Damage | None]:
     """`damage` of each pair of old and new; where most of the new are one and the same and the old were not: `SAME`."""
     found = [damage(old, new) for old, new in pairs]
-    content = Counter((new.size, new.head, new.tail) for old, new in pairs if new.size and new.head != old.head)
+    content = Counter(new.content for old, new in pairs if new.size and new.head != old.head)
     common, times = content.most_common(1)[0] if content else ((0, b"", b""), 0)
-    before = {old.head for old, new in pairs if (new.size, new.head, new.tail) == common}
+    before = {old.head for old, new in pairs if new.content == common}
     if times < 3 or times * 2 < len(pairs) or len(before) * 2 < times:
         return found
     return [
-        was or (Damage.SAME if (new.size, new.head, new.tail) == common and new.head != old.head else None)
+        was or (Damage.SAME if new.content == common and new.head != old.head else None)
         for was, (old, new) in zip(found, pairs, strict=True)
     ]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import os
 import random
 import zlib
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashback.compare import inspect
 from flashback.compare.inspect import ENOUGH, _starts, concluded
 from flashback.compare.tally import Counts, Sample
-from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damage, damages, is_noise, look
+from flashback.walk.content import BLOCK, SHORTEST, Damage, Look, damage, damages, is_noise, is_sound, look
 
 
 def noise(size: int, seed: int = 1) -> bytes:
@@ -130,3 +133,35 @@ def test_what_could_not_be_read_says_nothing() -> None:
     counts, old, _new = sample_of(10, 0, 10)
     assert concluded(counts, old, {}).damaged == 0
     assert concluded(counts, {}, {}).sound == 1.0
+
+
+SEALED = [JPEG, JPEG[:9000], JPEG[:-20], JPEG[: 3 * BLOCK] + noise(9000), b"PK\3\4" + TEXT]
+OTHERS = [TEXT, TEXT[:9000], TEXT[:4000], TEXT[:BLOCK] + noise(9000), noise(9000), noise(300), bytes(9000), b""]
+CONTENTS = st.sampled_from([*SEALED, *OTHERS, base64.b64encode(noise(9000))])
+
+
+@given(CONTENTS, CONTENTS)
+def test_what_is_sound_was_not_damaged_whatever_it_was_before(old, new) -> None:
+    if is_sound(seen(new), len(old)):
+        assert damage(seen(old), seen(new)) is None
+
+
+def test_the_drive_is_read_only_where_what_the_master_has_leaves_doubt(tmp_path) -> None:
+    contents = {b"plain": TEXT, b"noise": noise(9000), b"cut": TEXT[:5000], b"picture": JPEG, b"gone": TEXT}
+    for name in contents:
+        (tmp_path / name.decode()).write_bytes(TEXT)
+    (tmp_path / "gone").unlink()
+    same = {b"same %d" % number: TEXT[:20_000] for number in range(ENOUGH)}
+    for name in same:
+        (tmp_path / name.decode()).write_bytes(TEXT)
+    new = {path: seen(content, path) for path, content in {**contents, **same}.items()}
+    counts = Counts(samples=(Sample(len(new), tuple((path, path) for path in new)),))
+    current = os.open(tmp_path, os.O_RDONLY)
+    try:
+        with patch.object(inspect, "_looked", side_effect=inspect._looked) as read:
+            found = inspect._old(counts, new, current)
+    finally:
+        os.close(current)
+    assert {call.args[1] for call in read.call_args_list} == {b"noise", b"cut", b"picture", *same}
+    assert found.keys() == new.keys() - {b"gone"}
+    assert found[b"plain"] is new[b"plain"]
