@@ -17,8 +17,6 @@ from flashback.walk.listing import Entry, Item, Kept, Kind, Same, order
 
 WATCHED_EVERY: Final = 4096
 """So many entries lie between two calls of `watch`."""
-
-
 MOVED: Final = -1
 """The `blocks` of a drive's entry that lies elsewhere until it is moved."""
 
@@ -58,9 +56,7 @@ class Count(msgspec.Struct, gc=False):
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """One difference. `entry` is what the master has, `old` what the drive has.
-
-    `gone` counts what `DELETE` and `REPLACE` remove.
+    """One difference. `entry`: what the master has; `old`: the drive; `gone` counts what `DELETE`, `REPLACE` remove.
 
     `REPLACE`: the kinds differ, so the old one must go first. `apart`: the drive's file shares its inode with one that
     is another file in the master; they must be parted before anything is written, or both would change.
@@ -142,9 +138,8 @@ class Comparison:
         """Before anything is read: both listings are but a part of what `earlier` was given, hard links and all that
         is kept included, and all the rest is as it was found there. `again` is what was alike and is looked at again.
         """
-        self.root, alone = earlier.root, earlier._alone
-        files, total, directories = alone.files - again.files, alone.bytes - again.bytes, alone.directories
-        self.unchanged = Count(files, total, directories - again.directories)
+        counts = zip(msgspec.structs.astuple(earlier._alone), msgspec.structs.astuple(again), strict=True)
+        self.root, self.unchanged = earlier.root, Count(*(whole - part for whole, part in counts))
         self._links.kept |= earlier._links.kept
 
     @property
