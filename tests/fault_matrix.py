@@ -5,6 +5,7 @@
     fault_matrix.py --into FOLDER    keep the lines that trials leave there; what has a good line there is not tried again
     fault_matrix.py --from FOLDER    no trials: the page is written from such lines
     FLASHBACK_FAULTS=steps           in the environment: one point of each step; `some`: two of each command
+    FLASHBACK_FAULT_KINDS=a,b        in the environment: only these kinds of faults, into a FOLDER of their own or with --join
 
 Each trial leaves a line (tests/guest/matrix.py). What went wrong is printed, and makes it fail.
 """
@@ -33,7 +34,7 @@ PAGE = TOP / "docs/explanation/fault-matrix.md"
 COMMANDS = ("run", "init", "prune", "restore", "scrub", "verify", "drive adopt", "close", "key change")
 BESIDE = ("test_faults_run.py", "test_faults_write_errors.py", "test_power_cuts.py", "test_hostile_drive.py")
 """Trials of other kinds, which have no rows; they are tried with all of it."""
-GUEST = ("tests/vm/uml-run", "--mem", "1500M", "--scsi", "2:400", "--timeout", "21600")
+GUEST = ("tests/vm/uml-run", "--mem", "1800M", "--scsi", "2:400", "--timeout", "21600")
 FAULTS = {
     "SIGKILL": ("the process is killed", "every point"),
     "write errors": ("the stick refuses every write from now on", "every second point"),
@@ -57,6 +58,27 @@ FAULTS = {
     "SIGTERM": ("the signal comes from outside", "every point"),
     "SIGINT": ("Ctrl-C", "every fourth point"),
     "SIGHUP": ("the terminal is closed", "every fourth point"),
+    "flush errors": (
+        "the drive takes every write and refuses every flush from now on",
+        "each step, before each flush, line of the journal and change of the ledger",
+    ),
+    "metadata full": (
+        "Btrfs has no room for metadata any more, and much for data",
+        "every fourth point while it is mounted",
+    ),
+    "ledger read-only": (
+        "the file system of the ledger turns read-only, as after an error",
+        "each step, each change of the ledger",
+    ),
+    "master renamed": ("the master has another name from now on", "each step, before and during rsync"),
+    "master unmounted": (
+        "its file system is unmounted, an empty folder in its place",
+        "each step, before and during rsync",
+    ),
+    "master unreadable": (
+        "the disk of the master refuses every read (what the kernel has in memory is dropped)",
+        "each step, before and during rsync",
+    ),
 }
 """What each is, and at which points it is tried."""
 KINDS = tuple(FAULTS)
@@ -69,15 +91,15 @@ hand: the command without a fault yields them. A step or a command of the progra
 
 After each trial it is looked that
 
-- no drive is mounted in any process's view, no mapping is open and no process is left; the exception is SIGKILL in the moment
-  between `cryptsetup open` and `cryptsetup close --deferred`, where the next command puts the mapping away, and
-  `umount` not installed, where the exit code is 12, which is true until the process ends;
+- no drive is mounted in any process's view, no mapping is open and no process is left; the exception is `umount` not
+  installed, where the exit code is 12, which is true until the process ends;
 - what the command said of the drive is true of the kernel at that moment, its exit code is the one that it told and one that
   the fault can lead to: never 1 (unexpected; but where `lsblk` fails, without which nothing is known), 2 or 12;
 - the same command, given again, comes to its end by itself; for `run` that is a run after another change of the master, for
   `init` also a first run; after a jump of the clock it may be held by the guard of the clock, and is then allowed;
 - what it left is whole: a restored tree equals the master or it was named what is missing, one of the two passphrases opens the drive (the new one, if that
   was said), an adopted drive has all its snapshots;
+- after a flush that failed nothing is called complete or safe to remove, but what was flushed before;
 
 and after at most twenty runs, and each time that all commands have met a fault, the drive is opened by `cryptsetup` and `mount` alone: the copy equals the master as it was when a
 run last said "complete", each snapshot equals the master of its time, and none of those that were complete is missing. (Where a
@@ -86,12 +108,13 @@ guest was ended early, nobody looked after its last trials; a new guest began wi
 EXPLAINED = """
 ## What is not in the matrix
 
-- Power cuts with lost and torn writes, I/O errors of dm-error and dm-flakey, a master that goes away or cannot be read, a
-  pulled drive that is put back at once, and a scrub that is stopped in the kernel have [tests of their
+- Power cuts with lost and torn writes, I/O errors of dm-error and dm-flakey, a single file or block of the master that
+  cannot be read, a pulled drive that is put back at once, and a scrub that is stopped in the kernel have [tests of their
   own](failures.md), with selected points.
-- A flush that fails where every write succeeds; a drive whose metadata are full while its data are not.
 - A machine that really sleeps and wakes: stopping and continuing the processes is what was tried. A drive that the
   machine takes for newly plugged after it woke is a drive that was pulled and put back.
+- A flush that fails on a stick: for these trials the drive is a loop device on a mapping, of which a part that nobody
+  is given refuses the flush.
 - Sticks with a USB bridge: the disks are scsi_debug's. Real ones of QEMU are pulled in tests/machine, at a few points.
 - Faults of two kinds at once, and a second fault while the first is being dealt with.
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, FlashbackError, Locked
+from flashback.core.errors import DriveError, FlashbackError, Locked, Missing
 from flashback.core.events import Note
 from flashback.core.locks import locked
+from flashback.core.text import shown
 from flashback.drive import header
 from flashback.drive.recognise import the_only
 from flashback.rotation.ledger import Ledger
@@ -26,13 +27,29 @@ def kept_file(context: Context, uuid: str) -> Path:
 
 
 def keep_header(context: Context, volume: str, uuid: str) -> Path:
-    """Keep a copy of the LUKS header in the state directory; a damaged key slot looks like a wrong passphrase."""
-    for place in (context.paths.state, context.paths.headers):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        place.chmod(0o700)
+    """Keep a copy of the LUKS header in the state directory; a damaged key slot looks like a wrong passphrase.
+
+    Raises `Missing` where that cannot be written to, else as `cryptsetup.backup_header`.
+    """
     file = kept_file(context, uuid)
-    cryptsetup.backup_header(context.run, volume, file)
+    with writing_to(file):
+        for place in (context.paths.state, context.paths.headers):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.chmod(0o700)
+        cryptsetup.backup_header(context.run, volume, file)
     return file
+
+
+@contextlib.contextmanager
+def writing_to(file: Path) -> Iterator[None]:
+    """What the system says when the copy of a header cannot be written there, in words."""
+    try:
+        yield
+    except OSError as problem:
+        raise Missing(
+            f"no copy of the LUKS header can be written to {shown(str(file))}: {problem.strerror}",
+            hint="look at the disk that holds it (full, read-only?), then give the same command again",
+        ) from problem
 
 
 def not_as_kept(context: Context, volume: str, uuid: str) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from flashback.core.context import Context
 from flashback.core.errors import UsageError
 from flashback.core.locks import locked
 from flashback.core.text import shown
-from flashback.drive.kept import keep_header
+from flashback.drive.kept import keep_header, writing_to
 from flashback.drive.recognise import Candidate, check_identity
 from flashback.tools import cryptsetup
 
@@ -17,7 +17,8 @@ from flashback.tools import cryptsetup
 def save(context: Context, candidate: Candidate, to: Path | None) -> tuple[Path, ...]:
     """Renew the copy in the state directory, and write one to the new file `to`; return the files.
 
-    Raises `DriveError` for a header that is not the known one: a damaged copy must not take the place of a good one.
+    Raises `DriveError` for a header that is not the known one: a damaged copy must not take the place of a good one,
+    `Missing` where a copy cannot be written.
     """
     known, volume = candidate.known, candidate.volume
     if to is not None:
@@ -31,6 +32,7 @@ def save(context: Context, candidate: Candidate, to: Path | None) -> tuple[Path,
         check_identity(candidate)
         files = [keep_header(context, volume.path, known.uuid)]
         if to is not None:
-            cryptsetup.backup_header(context.run, volume.path, to)
+            with writing_to(to):
+                cryptsetup.backup_header(context.run, volume.path, to)
             files.append(to)
     return tuple(files)

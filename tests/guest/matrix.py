@@ -34,6 +34,8 @@ WRONG = (AssertionError, pytest.fail.Exception, OSError, ValueError, LookupError
 KINDS = (
     *(Kind.KILL, Kind.NO_WRITE, Kind.LEDGER_FULL, Kind.FULL, Kind.NO_READ, Kind.SECOND, Kind.BACK, Kind.FORWARD),
     *(Kind.STOP, Kind.CRASH, Kind.MISSING, Kind.FAIL, Kind.UNPLUG, Kind.TERM, Kind.INT, Kind.HUP),
+    *(Kind.NO_FLUSH, Kind.METADATA_FULL, Kind.LEDGER_READ_ONLY),
+    *(Kind.MASTER_RENAMED, Kind.MASTER_UNMOUNTED, Kind.MASTER_UNREADABLE),
 )
 """In the order in which they are tried: what an earlier one tells is worth more."""
 RESULTS = os.environ.get("FLASHBACK_FAULT_RESULTS", "")
@@ -94,10 +96,6 @@ def record(command: str, kind: Kind, point: str, points: Iterable[str], code: in
 # --- the trial
 
 
-LEFT_OPEN = ("during cryptsetup open", "after cryptsetup open", "before cryptsetup close --deferred")
-"""Killed here, the mapping stays open: it is not yet told to close itself. The next command puts it away."""
-
-
 def points_of(scene: Scene, tried: Tried) -> list[str]:
     """The points of the command without a fault; it takes the steps that it is listed with, and no others."""
     tried.stage(scene)
@@ -141,12 +139,26 @@ def where(kind: Kind, points: list[str]) -> list[str]:
     if kind is Kind.CRASH:
         return [point for point in points if point.startswith("during ")]
     if kind is Kind.FULL:
-        mounts = [number for number, point in enumerate(points) if point.startswith("after mount")]
-        ends = [number for number, point in enumerate(points) if point.startswith("before umount")]
-        return points[mounts[0] : ends[-1] + 1 : 2] if mounts else []
-    if kind is Kind.LEDGER_FULL:
-        return [point for point in points if point.startswith(("before ledger", "told StepBegun", "before lsblk"))]
-    return points[:: SPARSE.get(kind, 1)]
+        return while_mounted(points)[::2]
+    if kind is Kind.METADATA_FULL:
+        return while_mounted(points)[::4]
+    return [point for point in points if point.startswith(PLACES.get(kind, ""))][:: SPARSE.get(kind, 1)]
+
+
+def while_mounted(points: list[str]) -> list[str]:
+    mounts = [number for number, point in enumerate(points) if point.startswith("after mount")]
+    ends = [number for number, point in enumerate(points) if point.startswith("before umount")]
+    return points[mounts[0] : ends[-1] + 1] if mounts else []
+
+
+EACH_STEP, THE_LEDGER = ("told StepBegun", "before lsblk"), "before ledger"
+PLACES: dict[Kind, tuple[str, ...]] = {
+    Kind.LEDGER_FULL: (*EACH_STEP, THE_LEDGER),
+    Kind.LEDGER_READ_ONLY: (*EACH_STEP, THE_LEDGER),
+    Kind.NO_FLUSH: (*EACH_STEP, "before syncfs", "before flush", "before line", "before ledger"),
+    **dict.fromkeys(trouble.MASTER, (*EACH_STEP, "before rsync", "during rsync")),
+}
+"""How the names of the points begin to which a fault is confined."""
 
 
 SPARSE = {
@@ -200,6 +212,8 @@ ENDS: dict[Kind, set[int]] = {
     Kind.UNPLUG: {0, 4, 10},
     Kind.MISSING: {0, 6},
     Kind.FULL: {0, 10, 11, 15},
+    Kind.METADATA_FULL: {0, 4, 10, 11, 15},
+    Kind.NO_FLUSH: {0, 4, 10},
     Kind.STOP: {0},
     Kind.SECOND: {0},
     Kind.BACK: {0, 13},
@@ -221,9 +235,21 @@ def judge(tried: Tried, kind: Kind, point: str, ended: Ended, disk: Path) -> Non
     if ended.last.get("event") == "finished":
         assert ended.last["exit_code"] == ended.code or kind is Kind.KILL, ended
         said_the_truth(ended, disk) if not closed_before_it_was_pulled(kind, point, ended) else None
+    if kind is Kind.NO_FLUSH:
+        judge_without_flush(point, ended)
     if tried.leaves_open and ended.code != 0:
         return
-    nothing_held(but=["flashback-red"] if kind is Kind.KILL and point.startswith(LEFT_OPEN) else [])
+    nothing_held()
+
+
+def judge_without_flush(point: str, ended: Ended) -> None:
+    """Complete and safe to remove is only what was flushed before."""
+    before, after = ended.points[: ended.points.index(point)], ended.points[ended.points.index(point) :]
+    if any(each.startswith(("before flush", "before syncfs")) for each in after):
+        assert not ended.last.get("safe_to_remove"), ended
+        assert ended.code != 0, ended
+    if ended.last.get("action", "run") == "run" and ended.last.get("result") == "complete":
+        assert "after line complete" in before, ended
 
 
 def judge_second(second: Ended | None) -> None:

@@ -47,8 +47,9 @@ def test_a_program_that_fails_crashes_or_is_missing_fails_the_run_and_no_more(sc
 
 
 def test_trouble_around_a_run_is_told_as_it_is_and_the_next_run_carries_on(scene: Scene, points: list[str]) -> None:
-    """The drive fails, another run is started, the process is stopped for a while."""
+    """The drive fails, the ledger's disk or the master's, another run is started, the process is stopped for a while."""
     around = (Kind.NO_WRITE, Kind.NO_READ, Kind.SECOND, Kind.STOP)
+    around += (Kind.METADATA_FULL, Kind.LEDGER_READ_ONLY, Kind.MASTER_UNREADABLE)
     try_everywhere(scene, RUN, points, dict.fromkeys(around, 1))
 
 

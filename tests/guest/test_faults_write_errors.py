@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.conftest import run
-from tests.guest.faults import ALL, Ended, Fault, FaultyMachine, Scene, nothing_held, said_the_truth
-from tests.guest.machine import blank_sticks
+from tests.guest.faults import ALL, Ended, Fault, FaultyMachine, Kind, Scene, a_home, nothing_held, said_the_truth
+from tests.guest.grounds import weak_drive
+from tests.guest.matrix import points_of, try_everywhere
+from tests.guest.tried import RUN
 
 pytestmark = pytest.mark.timeout(600)
-NAME = "weak-disk"
-
-
-class WeakDrive:
-    """A loop device on a mapping of a stick, which can be made to fail; it stands in for a `Stick`."""
-
-    is_plugged = True
-
-    def __init__(self) -> None:
-        self.below = blank_sticks()[0].device
-        self.sectors = int(run("blockdev", "--getsz", self.below))
-        run("modprobe", "dm-flakey")
-        run("dmsetup", "create", NAME, "--table", self.table("linear"))
-        run("udevadm", "settle")
-        self.device = Path(run("losetup", "--find", "--show", "--partscan", f"/dev/mapper/{NAME}").strip())
-
-    def table(self, how: str) -> str:
-        return {
-            "linear": f"0 {self.sectors} linear {self.below} 0",
-            "error": f"0 {self.sectors} error",
-            "write errors": f"0 {self.sectors} flakey {self.below} 0 0 3600 1 error_writes",
-        }[how]
-
-    def become(self, how: str) -> None:
-        run("dmsetup", "suspend", "--noflush", "--nolockfs", NAME)
-        run("dmsetup", "load", NAME, "--table", self.table(how))
-        run("dmsetup", "resume", NAME)
-
-    def remove(self) -> None:
-        run("losetup", "--detach", self.device)
-        run("dmsetup", "remove", "--retry", NAME)
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Scene]:
-    home = Path(tempfile.mkdtemp(dir="/srv"))  # pytest's own folders let no owner but root reach the master
-    home.chmod(0o755)
-    weak = WeakDrive()
-    yield Scene(FaultyMachine(home), weak)  # type: ignore[arg-type]
-    weak.remove()
-    shutil.rmtree(home)
+    with a_home() as home, weak_drive(home) as weak:
+        yield Scene(FaultyMachine(home), weak)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -95,3 +58,8 @@ def test_what_was_called_complete_is_there_although_the_drive_failed_while_it_wa
     ended = failing(scene, "told StepBegun close", "error")
     assert ended.last["result"] == "complete", ended
     assert ended.code in {0, 10}, ended
+
+
+def test_a_drive_that_takes_every_write_and_no_flush_is_never_called_complete_nor_safe_to_remove(scene: Scene) -> None:
+    """But where the last flush had come before."""
+    try_everywhere(scene, RUN, points_of(scene, RUN), {Kind.NO_FLUSH: 2})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+
 import pytest
 
 from flashback.core.events import Step
 from tests.fault_matrix import COMMANDS, KINDS, PAGE, page, read, rows_of
-from tests.guest.faults import DRIVE_MOUNTED, Kind
+from tests.guest.faults import DRIVE_MOUNTED, Ended, Kind
 from tests.guest.matrix import KINDS as TRIED_KINDS
-from tests.guest.matrix import where
+from tests.guest.matrix import judge_without_flush, where
 from tests.guest.tried import STEPS
 from tests.unit.test_docs import LEAVES
 
@@ -108,6 +111,10 @@ POINTS = (
         (Kind.FULL, {"after mount", "before lsblk #2", "after lsblk #2"}),
         (Kind.LEDGER_FULL, {"before lsblk", "before lsblk #2", "before ledger enrol", "told StepBegun copy"}),
         (Kind.KILL, set(POINTS)),
+        (Kind.METADATA_FULL, {"after mount", "after lsblk #2"}),
+        (Kind.LEDGER_READ_ONLY, {"before lsblk", "before lsblk #2", "before ledger enrol", "told StepBegun copy"}),
+        (Kind.NO_FLUSH, {"before lsblk", "before lsblk #2", "before ledger enrol", "told StepBegun copy"}),
+        (Kind.MASTER_UNREADABLE, {"before lsblk", "before lsblk #2", "told StepBegun copy"}),
     ],
 )
 def test_a_fault_comes_where_it_can_come(kind: Kind, expected: set[str]) -> None:
@@ -122,3 +129,36 @@ def test_a_full_drive_is_no_fault_where_none_is_mounted() -> None:
 def test_a_mount_is_seen_whatever_the_kernel_calls_its_device(named: str) -> None:
     line = f"44 33 0:27 / /srv/run/mnt/red rw,noatime shared:1 - btrfs {named} rw,ssd"
     assert DRIVE_MOUNTED.findall(f"33 1 0:2 / / rw - hostfs / rw\n{line}\n") == ["/srv/run/mnt/red"]
+
+
+FLUSHED = (
+    "before syncfs",
+    "after syncfs",
+    "before line complete",
+    "after line complete",
+    "before flush",
+    "after flush",
+)
+
+
+def said(code: int, result: str, *, safe: bool) -> Ended:
+    return Ended(code, json.dumps({"result": result, "safe_to_remove": safe}), "", FLUSHED)
+
+
+@pytest.mark.parametrize(
+    ("point", "ended", "is_true"),
+    [
+        ("before syncfs", said(10, "incomplete", safe=False), True),
+        ("before syncfs", said(10, "incomplete", safe=True), False),
+        ("before syncfs", said(0, "complete", safe=True), False),
+        ("before line complete", said(10, "complete", safe=False), False),
+        ("before flush", said(10, "complete", safe=False), True),
+        ("before flush", said(10, "complete", safe=True), False),
+        ("after flush", said(0, "complete", safe=True), True),
+    ],
+)
+def test_what_was_not_flushed_is_neither_complete_nor_safe_to_remove(
+    point: str, ended: Ended, *, is_true: bool
+) -> None:
+    with contextlib.nullcontext() if is_true else pytest.raises(AssertionError):
+        judge_without_flush(point, ended)
