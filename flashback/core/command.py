@@ -16,7 +16,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final, Protocol, cast
+from typing import IO, Final, Protocol, Self, cast
 
 from flashback.core.errors import FlashbackError, Missing
 from flashback.core.secret import Secret
@@ -26,6 +26,8 @@ SECOND_SECRET: Final = "{second-secret}"  # noqa: S105 - a place-holder, not a s
 """Stands in an argv for the path of a descriptor from which `Command.second_secret` is read."""
 PATIENCE: Final = 5.0
 """Seconds between asking a child to end and killing it."""
+_WHEN_WE_ARE_GONE: Final = 'trap "" HUP INT TERM; read -r word || exec "$@"'
+"""For sh(1): nothing can be read any more when nobody is left who could write."""
 _IF_WE_LIVE: Final = '[ "$PPID" = "$0" ] && exec "$@"'
 """For sh(1): a parent that was killed before the kernel was asked to pass its death on is not the parent any more."""
 TICK: Final = 0.5
@@ -130,13 +132,16 @@ class Programs:
     """The real `Runner`. `path` is where programs are looked for; the caller's own PATH is never used.
 
     `held` is `StopSignals.held`: a signal that arrives while a child is being started is raised when it can be stopped.
+    `handed` are descriptors that the children get.
     """
 
     def __init__(
         self,
         path: str = SYSTEM_PATH,
         held: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+        handed: tuple[int, ...] = (),
     ) -> None:
+        self._handed = handed
         self.environment = {"PATH": path, "LC_ALL": "C.UTF-8", "LANGUAGE": "C", "HOME": "/nonexistent", "TZ": "UTC0"}
         self._held = held
 
@@ -197,7 +202,7 @@ class Programs:
                     stderr=subprocess.PIPE,
                     env=self.environment,
                     cwd=command.cwd,
-                    pass_fds=inherited,
+                    pass_fds=(*inherited, *self._handed),
                     start_new_session=True,  # a Ctrl-C in the terminal must not also kill umount half-way
                 )
             yield child
@@ -212,11 +217,71 @@ class Programs:
                 with child:  # closes its pipes and waits for its end
                     pass
 
+    def handing(self, *descriptors: int) -> Programs:
+        """The same, whose children inherit these descriptors."""
+        return Programs(self.environment["PATH"], self._held, descriptors)
+
+    def begun(self, argv: tuple[str, ...], stdin: int) -> subprocess.Popen[bytes]:
+        """A shell that runs `argv` when nobody is left who could write to `stdin`. Raises `ProgramMissing`."""
+        words = ("/bin/sh", "-c", _WHEN_WE_ARE_GONE, "flashback", self._found(argv[0]), *argv[1:])
+        nowhere = subprocess.DEVNULL
+        with self._held():
+            return subprocess.Popen(
+                words, stdin=stdin, stdout=nowhere, stderr=nowhere, env=self.environment, start_new_session=True
+            )
+
     def _found(self, program: str) -> str:
         found = shutil.which(program, path=self.environment["PATH"])
         if found is None:
             raise ProgramMissing(program)
         return found
+
+
+class Heir:
+    """What is done should this process be killed, from `begin` on and until `let_go`. To be used in a `with`.
+
+    The kernel closes our descriptors, whatever kills us. A shell reads from a pipe of which we, and the programs that
+    inherit `descriptor`, hold the other end, and runs `argv` when all of them are gone. Leaving the `with` by an
+    exception does the same.
+    """
+
+    def __init__(self, programs: Programs, argv: tuple[str, ...]) -> None:
+        self._programs = programs
+        self._argv = argv
+        self._shell: subprocess.Popen[bytes] | None = None
+        self._reading, self.descriptor = -1, -1
+
+    def __enter__(self) -> Self:
+        self._reading, self.descriptor = os.pipe()
+        return self
+
+    @property
+    def run(self) -> Programs:
+        """Starts programs that inherit `descriptor`."""
+        return self._programs.handing(self.descriptor)
+
+    def begin(self) -> None:
+        """From now on. May be called twice. Raises `ProgramMissing`."""
+        if self._shell is None:
+            self._shell = self._programs.begun(self._argv, self._reading)
+
+    def let_go(self) -> None:
+        """No longer: what it was for is seen to."""
+        if self._shell is not None and self.descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self.descriptor, b"\n")
+        self._end()
+
+    def __exit__(self, *_raised: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        for descriptor in {self._reading, self.descriptor} - {-1}:
+            os.close(descriptor)
+        self._reading = self.descriptor = -1
+        if self._shell is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._shell.wait(PATIENCE)
 
 
 def _pipe_holding(secret: Secret) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -14,24 +15,38 @@ SILENT_AFTER: Final = 2.0
 """Seconds within which a program that asks for a secret has switched echo off."""
 
 
+def _handing(descriptor: int | None) -> Callable[[], None]:
+    """For the new process: it gets the descriptor, as pexpect has everything closed."""
+    ours = f"/proc/{os.getpid()}/fd/{descriptor}"
+
+    def handed() -> None:
+        if descriptor is not None:
+            os.set_inheritable(os.open(ours, os.O_WRONLY), True)  # noqa: FBT003 - positional only
+
+    return handed
+
+
 def converse(
     argv: tuple[str, ...],
     *,
     environment: Mapping[str, str],
     answer: Callable[[str], Secret | None],
     hear: Callable[[str], None],
+    inherits: int | None = None,
 ) -> int:
     """Run `argv` on a terminal of its own and return its exit code (below zero: ended by that signal).
 
     Whatever it asks without echo (a passphrase, a token's PIN) goes to `answer`, word for word; `None` means that the
     person gave up, and the program is ended. Every other line goes to `hear` ("touch your key").
     Nothing is typed before the program has switched echo off: cryptsetup throws away what came earlier, and the
-    terminal would show it. Raises `ProgramMissing`.
+    terminal would show it. `inherits` is a descriptor that it gets (see `command.Heir`). Raises `ProgramMissing`.
     """
     import pexpect
 
     try:
-        child: Any = pexpect.spawn(argv[0], list(argv[1:]), env=dict(environment), timeout=None)
+        child: Any = pexpect.spawn(
+            argv[0], list(argv[1:]), env=dict(environment), timeout=None, preexec_fn=_handing(inherits)
+        )
     except pexpect.ExceptionPexpect as problem:
         raise ProgramMissing(argv[0]) from problem
     child.delaybeforesend = None

@@ -1,7 +1,8 @@
 """What a run that was killed has left open: a mapping of our name that nobody has mounted, in whatever namespace.
 
-A run tells its mapping to close itself as soon as it is open. Killed in the moment between, it leaves the mapping open
-and nothing mounted; killed later, a program that it had started may hold the mount for a moment longer.
+A run tells its mapping to close itself as soon as it is open, and has somebody who does it should it be killed before.
+Where they are killed together (a whole control group is), a mapping stays open and nothing is mounted; killed later, a
+program that the run had started may hold the mount for a moment longer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from flashback.core.command import Heir
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, StillHeld
 from flashback.core.events import Note
@@ -37,6 +39,11 @@ def closing_with_us(context: Context, mapping: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def guarded(context: Context, mapping: str) -> Heir:
+    """Who has the kernel close the mapping when its last user goes, should we be killed before we have seen to it."""
+    return Heir(context.run, (*cryptsetup.CLOSE_DEFERRED, mapping))
 
 
 def put_away_own(context: Context, mapping: str) -> None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flashback.core.command import Heir
 from flashback.core.context import Context
 from flashback.core.errors import (
     DriveError,
@@ -24,24 +25,21 @@ from flashback.core.errors import (
     DriveState,
     Locked,
     NotFinished,
-    PassphraseRefused,
     StillHeld,
 )
-from flashback.core.events import Note, Step, StepBegun, StepDone
+from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
-from flashback.core.secret import Secret
 from flashback.core.stack import ResourceStack
-from flashback.core.text import shown
 from flashback.drive import layout, marker
 from flashback.drive.gone import used_otherwise, wait_until_gone
-from flashback.drive.leftover import closing_with_us, mounted_by, named, put_away_own
+from flashback.drive.leftover import closing_with_us, guarded, mounted_by, named, put_away_own
 from flashback.drive.recognise import Candidate, check_identity, refuse_unwanted
 from flashback.drive.turn import Turn
+from flashback.drive.unlock import unlock
 from flashback.rotation.values import KnownDrive
 from flashback.tools import block, btrfs, cryptsetup, mount
 from flashback.tools.dbus import Inhibitor
 
-TRIES: Final = 3
 AS_COMMITTED: Final = ("rescue=nologreplay",)
 """After a pulled plug Btrfs wants to write its log back, and a mapping that cannot be written to is then not mounted at
 all ("can't read superblock"; btrfs(5), rescue). Read-only, what was committed last is seen instead."""
@@ -158,16 +156,18 @@ class Session:
 
         self.state = DriveState.UNKNOWN
         stack.intend(f"the LUKS mapping {mapping}", lambda: self._close_mapping(mapping))
-        self.unlock(mapping, read_only=read_only)
-        self._awake.take(f"{known.name} is open")
-        with closing_with_us(context, mapping):  # killed from here on, we leave nothing open
-            stack.take(
-                f"the mount at {target}",
-                lambda: mount.mount(
-                    context.run, cryptsetup.mapper_path(mapping), target, options=options, read_only=read_only
-                ),
-                lambda: mount.unmount(context.run, target),
-            )
+        with guarded(context, mapping) as heir:  # killed from here on, we leave nothing open
+            self.unlock(mapping, read_only=read_only, heir=heir)
+            self._awake.take(f"{known.name} is open")
+            with closing_with_us(context, mapping):
+                heir.let_go()
+                stack.take(
+                    f"the mount at {target}",
+                    lambda: mount.mount(
+                        context.run, cryptsetup.mapper_path(mapping), target, options=options, read_only=read_only
+                    ),
+                    lambda: mount.unmount(context.run, target),
+                )
         with context.signals.held():
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.intend("the drive's top directory", lambda: os.close(root))
@@ -200,44 +200,9 @@ class Session:
                 hint=f"put that one away first: cryptsetup close {mapping_name(known)}",
             )
 
-    def unlock(self, mapping: str, *, read_only: bool) -> None:
-        """Open the mapping with what is known, else by asking. Raises as `cryptsetup.open_with`."""
-        context, volume = self.context, self.candidate.volume
-        known = context.person.known_passphrase
-        leaves = known is None and self._turn.can_be_left()
-        if not leaves:
-            self._turn.wait(self._presence)
-        if known is not None:
-            cryptsetup.open_with(context.run, volume.path, mapping, secret=known, read_only=read_only)
-            return
-        for attempt in range(1, TRIES + 1):
-            gave_up = False
-
-            def answer(question: str, attempt: int = attempt) -> Secret | None:
-                nonlocal gave_up
-                if leaves:
-                    self._turn.leave()
-                given = context.person.passphrase(question, attempt)
-                gave_up = given is None
-                if given is not None:
-                    self._turn.wait(self._presence, given)
-                return given
-
-            try:
-                cryptsetup.open_by_asking(
-                    context.run.environment,
-                    volume.path,
-                    mapping,
-                    answer=answer,
-                    hear=lambda line: context.tell(Note(shown(line))),
-                    read_only=read_only,
-                )
-            except PassphraseRefused:
-                if gave_up or attempt == TRIES:
-                    raise
-                context.tell(Note("That passphrase opens no key slot; try again."))
-            else:
-                return
+    def unlock(self, mapping: str, *, read_only: bool, heir: Heir | None = None) -> None:
+        """Open the mapping, once it is our turn (see `unlock.unlock`)."""
+        unlock(self.context, self.candidate.volume, mapping, self._turn, self._presence, read_only=read_only, heir=heir)
 
     def _close_mapping(self, mapping: str) -> None:
         """While it is not our turn we have opened nothing, and what is called so is another's."""

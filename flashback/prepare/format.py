@@ -23,7 +23,7 @@ from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339
 from flashback.drive import header, identity, layout
 from flashback.drive.kept import keep_header, kept_file
-from flashback.drive.leftover import closing_with_us, put_away_own
+from flashback.drive.leftover import closing_with_us, guarded, put_away_own
 from flashback.prepare.examine import Examined, examine
 from flashback.prepare.request import InitRequest
 from flashback.rotation.ledger import Ledger
@@ -154,19 +154,22 @@ def _fill(context: Context, request: InitRequest, known: KnownDrive, volume: str
         target = context.paths.mounts / known.name
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         put_away_own(context, mapping)  # of an earlier try, whose device is gone or was formatted anew
-        stack.take(
-            f"the LUKS mapping {mapping}",
-            lambda: cryptsetup.open_with(run, volume, mapping, secret=request.passphrase),
-            lambda: cryptsetup.close(run, mapping),
-        )
         device = cryptsetup.mapper_path(mapping)
-        with closing_with_us(context, mapping):  # killed from here on, we leave nothing open
-            btrfs.make_filesystem(run, device, label=LABEL)
+        with guarded(context, mapping) as heir:  # killed from here on, we leave nothing open
+            heir.begin()
             stack.take(
-                f"the mount at {target}",
-                lambda: mount.mount(run, device, target, options=("compress=zstd:3",), read_only=False),
-                lambda: mount.unmount(run, target),
+                f"the LUKS mapping {mapping}",
+                lambda: cryptsetup.open_with(heir.run, volume, mapping, secret=request.passphrase),
+                lambda: cryptsetup.close(run, mapping),
             )
+            with closing_with_us(context, mapping):
+                heir.let_go()
+                btrfs.make_filesystem(run, device, label=LABEL)
+                stack.take(
+                    f"the mount at {target}",
+                    lambda: mount.mount(run, device, target, options=("compress=zstd:3",), read_only=False),
+                    lambda: mount.unmount(run, target),
+                )
         with context.signals.held():
             root = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.intend("the drive's top directory", lambda: os.close(root))

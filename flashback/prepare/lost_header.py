@@ -18,7 +18,7 @@ from flashback.core.text import rfc3339, shown, size
 from flashback.drive import header, layout
 from flashback.drive.headerless import headerless
 from flashback.drive.kept import changing, kept_file
-from flashback.drive.leftover import put_away_own
+from flashback.drive.leftover import guarded, put_away_own
 from flashback.drive.recognise import by_name, known_by_name, named, unknown
 from flashback.drive.session import Session
 from flashback.prepare.ask import Ask
@@ -285,13 +285,18 @@ def _see_data(context: Context, device: str, copy: Copy, secret: Secret) -> None
     """With the copy as its header, the device holds a Btrfs, and the one it held. Read-only; closed again."""
     run = context.run
     put_away_own(context, MAPPING)  # of an earlier try that was killed
-    with ResourceStack(context.signals) as stack:
-        stack.take(
-            f"the LUKS mapping {MAPPING}",
-            lambda: cryptsetup.open_with(run, device, MAPPING, secret=secret, read_only=True, header=copy.file),
-            lambda: cryptsetup.close(run, MAPPING),
-        )
-        found = btrfs.filesystem_on(cryptsetup.mapper_path(MAPPING))
+    with guarded(context, MAPPING) as heir:
+        heir.begin()
+        with ResourceStack(context.signals) as stack:
+            stack.take(
+                f"the LUKS mapping {MAPPING}",
+                lambda: cryptsetup.open_with(
+                    heir.run, device, MAPPING, secret=secret, read_only=True, header=copy.file
+                ),
+                lambda: cryptsetup.close(run, MAPPING),
+            )
+            found = btrfs.filesystem_on(cryptsetup.mapper_path(MAPPING))
+        heir.let_go()
     expected = copy.known.filesystem_uuid if copy.known is not None else ""
     if not found or (expected and found != expected):
         raise DriveError(

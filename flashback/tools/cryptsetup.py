@@ -25,6 +25,7 @@ from flashback.core.secret import Secret
 SYS_BLOCK: Final = Path("/sys/block")
 SUBSYSTEM: Final = "flashback"
 FOR_FLASH: Final = ("--allow-discards", "--perf-no_read_workqueue", "--perf-no_write_workqueue")
+CLOSE_DEFERRED: Final = ("cryptsetup", "close", "--deferred")
 GONE_WITHIN: Final = 2.0
 """Seconds that the kernel is given for a deferred close that has begun: cryptsetup then finds nothing to close."""
 _REFUSED: Final = "No key available with this passphrase"
@@ -221,10 +222,12 @@ def open_by_asking(
     answer: Callable[[str], Secret | None],
     hear: Callable[[str], None],
     read_only: bool = False,
+    inherits: int | None = None,
 ) -> None:
     """The same, with whatever cryptsetup asks put to a person, once. `environment` is that of the `Programs`.
 
     `answer` gets each question and returns `None` to give up (`PassphraseRefused` too); `hear` gets every other line.
+    `inherits` is a descriptor for cryptsetup.
     """
     said: list[str] = []
     gave_up = False
@@ -241,7 +244,7 @@ def open_by_asking(
             hear(line)
 
     argv = (*_opening(device, mapping, read_only=read_only), "--tries", "1")
-    code = converse(argv, environment=environment, answer=answered, hear=heard)
+    code = converse(argv, environment=environment, answer=answered, hear=heard, inherits=inherits)
     if gave_up:
         raise PassphraseRefused(
             "no passphrase was given",
@@ -280,7 +283,7 @@ def close_deferred(run: Runner, mapping: str) -> None:
     if not is_open(mapping):
         return
     try:
-        run(Command(("cryptsetup", "close", "--deferred", mapping), ok=frozenset({0, 4})))
+        run(Command((*CLOSE_DEFERRED, mapping), ok=frozenset({0, 4})))
     except CommandFailed as problem:
         raise DriveError(
             f"the mapping {mapping} cannot be told to close by itself: {problem.result.last_words.rstrip('.')}"

@@ -41,7 +41,7 @@ _TOO_SOON: Final = 10.0
 """Seconds. The first question after a start of the machine is cancelled by the boot console's agent, which that of the
 terminals stops (systemd-ask-password-wall.service): what is cancelled that early is asked once more."""
 TRIES: Final = 3
-"""As `drive.session.TRIES`."""
+"""As `drive.unlock.TRIES`."""
 
 
 @dataclass(slots=True)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from flashback.core.command import Programs
+from flashback.core.command import Heir, Programs
 from flashback.core.errors import DriveError, FlashbackError, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
-from flashback.drive.leftover import closing_with_us
+from flashback.drive.leftover import closing_with_us, guarded
 from flashback.prepare.refusal import why_not
 from flashback.tools import block, btrfs, cryptsetup, mount, partition, udev
 from tests.conftest import run
 from tests.guest.conftest import PASSPHRASE, Stick, wait_for
+from tests.guest.faults import ALL
 from tests.unit.drives import a_context
 
 RIGHT, WRONG = Secret(PASSPHRASE), Secret(b"wrong")
 NAME = "flashback-test"
+KILLS = 150 if ALL else 5
 
 
 @pytest.fixture
@@ -216,7 +221,7 @@ def test_a_busy_drive_names_the_process_in_the_way(mounted: Path, programs: Prog
         mount.unmount(programs, mounted, patience=0)
 
 
-@pytest.mark.parametrize("killed", ["before it is mounted", "while it is mounted"])
+@pytest.mark.parametrize("killed", ["as soon as it is open", "before it is mounted", "while it is mounted"])
 def test_a_killed_process_leaves_neither_mount_nor_mapping(
     volume: str, programs: Programs, tmp_path: Path, killed: str
 ) -> None:
@@ -224,24 +229,91 @@ def test_a_killed_process_leaves_neither_mount_nor_mapping(
 
     def work() -> None:
         mount.private_namespace()
-        cryptsetup.open_with(programs, volume, NAME, secret=RIGHT)
-        with closing_with_us(replace(a_context(tmp_path), run=programs), NAME):
-            btrfs.make_filesystem(programs, f"/dev/mapper/{NAME}")
-            if killed == "before it is mounted":
+        context = replace(a_context(tmp_path), run=programs)
+        with guarded(context, NAME) as heir:
+            heir.begin()
+            cryptsetup.open_with(heir.run, volume, NAME, secret=RIGHT)
+            if killed == "as soon as it is open":
                 os.kill(os.getpid(), signal.SIGKILL)
-            mount.mount(programs, f"/dev/mapper/{NAME}", tmp_path)
+            with closing_with_us(context, NAME):
+                heir.let_go()
+                btrfs.make_filesystem(programs, f"/dev/mapper/{NAME}")
+                if killed == "before it is mounted":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                mount.mount(programs, f"/dev/mapper/{NAME}", tmp_path)
         (tmp_path / "file").write_text("held open until death")
         os.kill(os.getpid(), signal.SIGKILL)
 
+    assert killed_after(None, work) == -signal.SIGKILL
+    nothing_is_left(volume)
+
+
+def killed_after(seconds: float | None, work: Callable[[], None]) -> int:
+    """`work` is done in a process of its own, which is killed after that time, or ends itself; how it ended."""
     child = os.fork()
     if child == 0:
         try:
             work()
         finally:
             os._exit(99)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def nothing_is_left(volume: str) -> None:
+    wait_for(lambda: not at_work(), "the programs to end")
     wait_for(lambda: not cryptsetup.is_open(NAME), "the mapping to go")
     wait_for(lambda: not block.in_use(volume), "the device to be let go of")
+
+
+def at_work() -> list[bytes]:
+    """The programs that are about the mapping."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(file.read_bytes())
+    return [each for each in found if NAME.encode() in each.split(b"\0")]
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["by what is known", "by asking"])
+def test_killed_at_any_instant_around_the_opening_nothing_is_left(
+    volume: str, programs: Programs, tmp_path: Path, asked: bool
+) -> None:
+    """The last of these instants is when the kernel has been told to close it."""
+    context = replace(a_context(tmp_path), run=programs)
+
+    def opened(heir: Heir) -> None:
+        heir.begin()
+        if not asked:
+            cryptsetup.open_with(heir.run, volume, NAME, secret=RIGHT)
+            return
+        cryptsetup.open_by_asking(
+            programs.environment,
+            volume,
+            NAME,
+            answer=lambda _question: RIGHT,
+            hear=lambda _line: None,
+            inherits=heir.descriptor,
+        )
+
+    def work() -> None:
+        mount.private_namespace()
+        with guarded(context, NAME) as heir:
+            opened(heir)
+            with closing_with_us(context, NAME):
+                heir.let_go()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    clock = time.monotonic()
+    assert killed_after(None, work) == -signal.SIGKILL
+    whole = time.monotonic() - clock
+    nothing_is_left(volume)
+    chance = random.Random(11)
+    for _each in range(KILLS):
+        killed_after(chance.uniform(0, whole), work)
+        nothing_is_left(volume)
 
 
 # --- pulled

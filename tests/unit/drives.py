@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flashback.core.command import Programs
+from flashback.core.command import Heir, Programs
 from flashback.core.context import Context, NobodyDecides, Paths
 from flashback.core.errors import DriveGone, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
@@ -199,6 +199,7 @@ class FakeKernel:
         tool(cryptsetup, "opened_slot", lambda _run, _device, *, secret: self.tried(secret))
         tool(cryptsetup, "is_open", lambda name: name in self.mappings)
         tool(cryptsetup, "close", lambda _run, name: self.close(name))
+        tool(Heir, "begin", lambda _heir: None)
         tool(session, "closing_with_us", lambda _context, name: self.closing_with_us(name))
         tool(
             cryptsetup,
@@ -208,7 +209,9 @@ class FakeKernel:
         tool(
             cryptsetup,
             "open_by_asking",
-            lambda _env, _device, name, *, answer, hear, read_only: self.ask(name, answer, read_only=read_only),
+            lambda _env, _device, name, *, answer, hear, read_only, inherits: self.ask(
+                name, answer, read_only=read_only
+            ),
         )
         tool(mount, "private_namespace", lambda: self.step("namespace"))
         tool(mount, "mount", lambda _run, _device, target, *, options, read_only: self.mount(target))
