@@ -234,9 +234,14 @@ class Session:
         return max(0, block.bytes_written(self.candidate.volume.path) - self._written_before)
 
     def _untouched(self, error: BaseException) -> DriveState:
-        """Not opened by us; but another run, or somebody by hand, may have it open."""
-        elsewhere = isinstance(error, Locked) or cryptsetup.mappings_of(self.candidate.known.uuid)
-        return DriveState.UNKNOWN if elsewhere else DriveState.NOT_OPENED
+        """Not opened by us; but another run, or somebody by hand, may have it open, or it was pulled meanwhile."""
+        if isinstance(error, Locked) or cryptsetup.mappings_of(self.candidate.known.uuid):
+            return DriveState.UNKNOWN
+        try:
+            block.presence(self.candidate.volume.path)
+        except DriveError:
+            return DriveState.GONE
+        return DriveState.NOT_OPENED
 
     def _look(self) -> DriveState:
         if self.state is DriveState.NOT_OPENED:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, DriveState, FlashbackError, NoSpace, UsageError
+from flashback.core.errors import DriveError, DriveState, FlashbackError, NoSpace
 from flashback.core.events import Step, StepBegun, StepDone
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
@@ -64,9 +64,9 @@ def _still_the_same(context: Context, ledger: Ledger, shown: Examined) -> Examin
     """The device, looked at once more: what a person has agreed to erase, not what was plugged in in its place."""
     now = examine(context.run, shown.device.path, ledger.drives())
     if now.presence != shown.presence or now.as_json() != shown.as_json():
-        raise UsageError(
+        raise DriveError(
             f"{shown.device.path} is not the device any more that was looked at, so nothing was changed",
-            hint="was it unplugged? Start again, and look at what is shown",
+            hint="was it unplugged, or can it not be read? Start again, and look at what is shown",
         )
     return now
 

@@ -13,7 +13,7 @@ import pytest
 
 from flashback.core.command import Heir, Programs
 from flashback.core.context import Context, NobodyDecides, Paths
-from flashback.core.errors import DriveGone, PassphraseRefused, StillHeld
+from flashback.core.errors import DriveError, DriveGone, PassphraseRefused, StillHeld
 from flashback.core.secret import Secret
 from flashback.core.signals import StopSignals
 from flashback.drive import gone, marker, session
@@ -167,6 +167,14 @@ class FakeKernel:
             if not self.mounted:
                 self.mappings.pop(mapping, None)
 
+    def presence(self) -> block.Presence:
+        """A step of opening; what is asked after a failure is none."""
+        if self.steps and "presence" not in self.steps:
+            self.step("presence")
+        if not self.device.exists():
+            raise DriveError("the device is not there")
+        return block.Presence("8:17", 7)
+
     def flush(self, path: str) -> None:
         if not self.device.exists():
             raise DriveGone(f"{path} cannot be flushed")
@@ -218,7 +226,7 @@ class FakeKernel:
         tool(mount, "unmount", lambda _run, target: self.unmount(target))
         tool(mount, "mounts_of", lambda _number: self.step("look", self.mounts))
         tool(block, "read_only", lambda _path: self.step("protected", lambda: self.write_protected))
-        tool(block, "presence", lambda _path: self.step("presence", lambda: block.Presence("8:17", 7)))
+        tool(block, "presence", lambda _path: self.presence())
         tool(block, "still_there", lambda _presence: self.device.exists())
         tool(block, "bytes_written", lambda _path: self.step("counters", lambda: 4096 * len(self.steps)))
         tool(block, "in_use", lambda _path: self.shared)

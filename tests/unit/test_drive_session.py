@@ -155,6 +155,18 @@ def test_an_error_before_the_opening_says_not_opened(use, kernel, step) -> None:
     assert caught.value.drive_state is DriveState.NOT_OPENED
 
 
+@pytest.mark.parametrize("step", BEFORE_OPENING)
+def test_pulled_before_the_opening_it_is_gone_and_nothing_is_called_safe(use, kernel, step) -> None:
+    def pulled() -> None:
+        kernel.device.unlink()
+        fail()
+
+    kernel.trouble[step] = pulled
+    with pytest.raises(DriveError) as caught:
+        use()
+    assert caught.value.drive_state is DriveState.GONE
+
+
 @pytest.mark.parametrize("trouble", [fail, fail_unexpectedly])
 @pytest.mark.parametrize("step", AFTER_OPENING)
 def test_an_error_after_the_opening_says_closed(use, kernel, step, trouble) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from flashback.core.errors import DriveError, NoSpace, UsageError
+from flashback.core.errors import DriveError, NoSpace
 from flashback.core.secret import Secret
 from flashback.prepare import format as room
 from flashback.prepare.examine import Examined
@@ -58,7 +58,7 @@ def test_the_device_that_was_shown_is_erased(erase) -> None:
     ids=["plugged in anew", "another serial number", "other contents"],
 )
 def test_another_device_in_its_place_is_left_alone(erase, now) -> None:
-    with pytest.raises(UsageError, match="not the device any more"):
+    with pytest.raises(DriveError, match="not the device any more"):
         erase(now)
 
 
