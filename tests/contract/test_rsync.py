@@ -92,6 +92,16 @@ def test_root_stays_root_on_the_detour(copying: Copying) -> None:
     assert argv[-2:] == ["env:./", f"{copying.drive}/"]
 
 
+def test_a_restore_takes_the_detour_too_from_the_open_source(copying: Copying) -> None:
+    copying.fake.write("rsync")
+    request = rsync.RestoreRequest(copying.source, copying.source, "here", copying.source, copying.names)
+    rsync.restore(copying.fake.programs, request, on_progress=lambda *_: None, watch=lambda: None)
+    argv = copying.fake.argvs("rsync")[-1]
+    assert argv[argv.index("-e") + 1] == "setpriv --no-new-privs --pdeathsig KILL --"
+    assert argv[-2:] == [f"env:/proc/{os.getpid()}/fd/{copying.source}/", "./"]
+    assert "--trust-sender" in argv
+
+
 @pytest.mark.parametrize(
     ("links", "options"),
     [

@@ -114,8 +114,8 @@ def copy(run: Runner, request: CopyRequest, *, on_progress: Progress, watch: Cal
 def restore(run: Runner, request: RestoreRequest, *, on_progress: Progress, watch: Callable[[], None]) -> CopyOutcome:
     """Copy back what the list names; links are kept as links. What became of each file is for the caller to look at.
 
-    Both ends are named by descriptors, so that no name on the way is looked up twice. Raises as `copy`,
-    naming the place that is written to instead of the drive.
+    Both ends are named by descriptors, so that no name on the way is looked up twice, and the names go by the same
+    detour as with `copy`. Raises as that, naming the place that is written to instead of the drive.
     """
     ours = f"/proc/{os.getpid()}/fd"
     source, here = f"{ours}/{request.source}", f"/proc/self/fd/{request.destination}"
@@ -127,7 +127,7 @@ def restore(run: Runner, request: RestoreRequest, *, on_progress: Progress, watc
     says = ("--info=progress2,stats2,nonreg1", "--no-h", "--outbuf=L", "--out-format=@%n")
     argv = (PROGRAM, *words, "--whole-file", *sparse, *owner, f"--temp-dir={ours}/{request.temporary}", *says)
     command = Command(
-        (*argv, "--files-from=-", "--from0", f"{source}/", "./"),
+        (*argv, "--files-from=-", "--from0", *_detour(""), f"env:{source}/", "./"),
         stdin=request.names,
         ok=frozenset({0, 23, 24}),
         cwd=here,
@@ -170,10 +170,15 @@ def _source(request: CopyRequest) -> tuple[str, ...]:
     copy of what is theirs: `..` is refused all the same.
     """
     if request.uid == 0:
-        return ("--trust-sender", "-e", "setpriv --no-new-privs --pdeathsig KILL --", "env:./")
+        return (*_detour(""), "env:./")
     groups = "--init-groups" if request.groups else "--clear-groups"
     ids = f"--reuid={request.uid} --regid={request.gid} {groups}"
-    return ("--trust-sender", "-e", f"setpriv {ids} {_shield()} --no-new-privs --pdeathsig KILL --", "env:./")
+    return (*_detour(f"{ids} {_shield()} "), "env:./")
+
+
+def _detour(options: str) -> tuple[str, ...]:
+    """The way to a sender of our own, with more options for setpriv."""
+    return ("--trust-sender", "-e", f"setpriv {options}--no-new-privs --pdeathsig KILL --")
 
 
 def _shield() -> str:
