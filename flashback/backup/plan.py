@@ -204,8 +204,7 @@ def _planned(
             known = opened.enter_context(believed(places.catalogue(drive, master), now))
         listing = partial(believed, places.catalogue(drive, master), now) if known is not None else None
         narrow = source.narrow(owner, places.catalogue(drive, master), listing) if listing is not None else None
-        # For a first copy nobody asks for extended attributes: rsync copies those there are.
-        with_xattrs = known is None and current is not None
+        with_xattrs = known is None and current is not None  # of a first copy nobody asks: rsync copies what there is
         master_entries = opened.enter_context(
             reading(master, owner, places.avoid, remarks.append, looked, narrow, with_xattrs=with_xattrs)
         )
