@@ -235,7 +235,7 @@ def helpers() -> Iterator[str]:
     yield from re.findall(r"_found\(\"([^\"]+)\"\)", runner)
     yield from re.findall(r"\"/(?:usr/)?bin/([^\"]+)\"", runner)
     for shell, host in re.findall(
-        r"\"-e\", f?\"(\S+) [^\"]*\", \"([^\":]+):", (TOP / "flashback/tools/rsync/__init__.py").read_text("utf-8")
+        r"\"-e\", f?\"(\S+) [^\"]*\", f?\"([^\":]+):", (TOP / "flashback/tools/rsync/__init__.py").read_text("utf-8")
     ):
         yield from (shell, host)
     yield from re.findall(r"PROGRAM==\"/usr/bin/(\S+)", (TOP / "udev/90-flashback.rules").read_text("utf-8"))

@@ -127,7 +127,7 @@ def restore(run: Runner, request: RestoreRequest, *, on_progress: Progress, watc
     says = ("--info=progress2,stats2,nonreg1", "--no-h", "--outbuf=L", "--out-format=@%n")
     argv = (PROGRAM, *words, "--whole-file", *sparse, *owner, f"--temp-dir={ours}/{request.temporary}", *says)
     command = Command(
-        (*argv, "--files-from=-", "--from0", *_detour(""), f"env:{source}/", "./"),
+        (*argv, "--files-from=-", "--from0", *_detour("", f"{source}/"), "./"),
         stdin=request.names,
         ok=frozenset({0, 23, 24}),
         cwd=here,
@@ -170,15 +170,15 @@ def _source(request: CopyRequest) -> tuple[str, ...]:
     copy of what is theirs: `..` is refused all the same.
     """
     if request.uid == 0:
-        return (*_detour(""), "env:./")
+        return _detour("", "./")
     groups = "--init-groups" if request.groups else "--clear-groups"
     ids = f"--reuid={request.uid} --regid={request.gid} {groups}"
-    return (*_detour(f"{ids} {_shield()} "), "env:./")
+    return _detour(f"{ids} {_shield()} ", "./")
 
 
-def _detour(options: str) -> tuple[str, ...]:
-    """The way to a sender of our own, with more options for setpriv."""
-    return ("--trust-sender", "-e", f"setpriv {options}--no-new-privs --pdeathsig KILL --")
+def _detour(options: str, place: str) -> tuple[str, ...]:
+    """The way to a sender of our own, with more options for setpriv, and what it is to read."""
+    return ("--trust-sender", "-e", f"setpriv {options}--no-new-privs --pdeathsig KILL --", f"env:{place}")
 
 
 def _shield() -> str:
