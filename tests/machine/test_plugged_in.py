@@ -149,6 +149,18 @@ def test_a_question_goes_away_with_its_drive(desk, red):
     assert desk.machine.holds_nothing()
 
 
+def test_a_question_is_withdrawn_when_somebody_at_a_terminal_takes_the_drive_in_hand(desk, red):
+    red.plug()
+    question = desk.sees("red: back up now?")
+    terminal = desk.machine.spawn(["flashback", "run", "red"], pty=(24, 80))  # which waits for a passphrase
+    desk.sees_withdrawn(question)
+    desk.rests()
+    terminal.kill()
+    terminal.wait()
+    assert len(desk.shown("red: back up now?")) == 1
+    assert desk.machine.holds_nothing()
+
+
 def test_pulled_in_mid_copy_it_says_so_and_the_next_plug_carries_on(desk, red):
     machine = desk.machine
     machine.run(f"head -c 12M /dev/urandom > {MASTER}/large; sync", user="alice")
@@ -241,6 +253,7 @@ def test_two_that_are_plugged_in_together_are_backed_up_to_one_after_the_other(d
         desk.click(desk.sees(f"{drive}: back up now?"), "now")
     for drive in ("red", "blue"):
         desk.type(drive=drive)
+    desk.sees("waits for its turn")
     for drive in ("red", "blue"):
         desk.sees(f"{drive}: safe to remove")
     assert desk.machine.holds_nothing()
