@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flashback.core.context import Context
-from flashback.core.errors import DriveError, PassphraseRefused, UsageError
+from flashback.core.errors import DriveError, DriveGone, PassphraseRefused, UsageError
 from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.core.text import number
@@ -121,6 +121,7 @@ class Work:
         if len(added) != 1:
             raise DriveError(f"{device} did not take the new key: {number(len(added), 'slot')} more than before")
         slot = added.pop()
+        self._flushed(f"the new key slot {slot}")
         try:
             self.opened_by(new, slot)
         except PassphraseRefused as problem:
@@ -136,6 +137,17 @@ class Work:
         cryptsetup.remove_slot(self.context.run, self.device, slot, staying=staying)
         if slot in self.slots():
             raise DriveError(f"key slot {slot} of {self.device} is still there after it was removed")
+        self._flushed(f"the header without key slot {slot}")
+
+    def _flushed(self, what: str) -> None:
+        """See that it is on the medium, from which all is read from now on: cryptsetup does not say if it is not."""
+        try:
+            block.flush(self.device)
+        except DriveGone as problem:
+            raise DriveError(
+                f"{self.device} did not confirm that {what} is on the medium; nothing else was changed",
+                hint="check the cable and the port, then the same command again; keep the old key until it succeeds",
+            ) from problem
 
     def _prove_other(self, slot: int, staying: Secret) -> int:
         opened = self.opened_by(staying)
