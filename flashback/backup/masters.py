@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flashback.config.values import Config, Master
-from flashback.core.errors import ConfigError
+from flashback.core.errors import ConfigError, NotFinished
 from flashback.rotation.values import KnownDrive
 from flashback.walk.there import absence
 
@@ -41,6 +41,15 @@ def look_at(masters: Sequence[Master], *, mounts: Path) -> dict[Master, str]:
     if findings:
         raise ConfigError("a master cannot be backed up", findings=findings, hint="correct that, then try again")
     return missing
+
+
+def refuse_vanished(master: Master) -> None:
+    """Raises `NotFinished` for a master that was there when the run began, and is not now."""
+    if why := absence(master):
+        raise NotFinished(
+            f"{master.path} {why} now; it was there when the run began",
+            hint="see to it (was it unmounted?), then run again; nothing of its copy was deleted",
+        )
 
 
 def _refuse_the_drives(master: Master, mounts: Path) -> None:

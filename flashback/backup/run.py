@@ -15,7 +15,7 @@ from flashback.backup import outcome, pins
 from flashback.backup.copy import CopyResult, bring_up_to_date
 from flashback.backup.holds import Watch
 from flashback.backup.last_copies import Rotation
-from flashback.backup.masters import carried, look_at
+from flashback.backup.masters import carried, look_at, refuse_vanished
 from flashback.backup.pen import Pen
 from flashback.backup.plan import (
     MasterPlan,
@@ -167,6 +167,7 @@ class Run:
             )
         except OSError as problem:
             if problem.errno != errno.ENOSPC:
+                refuse_vanished(master)
                 raise
             raise NotFinished(
                 f"this machine has no room in {self.places.spool} for the lists of what is to be done",

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from flashback.backup import outcome
-from flashback.backup.masters import carried, look_at
+from flashback.backup.masters import carried, look_at, refuse_vanished
 from flashback.backup.plan import Plan, scrub_due, snapshot_due
 from flashback.backup.report import Report
 from flashback.config.values import Config, Master
-from flashback.core.errors import ConfigError, DriveState, Exit
+from flashback.core.errors import ConfigError, DriveState, Exit, NotFinished
 from flashback.core.events import UNREAD, Remark, RemarkKind
 from flashback.core.text import parse_stamp
 from flashback.drive.journal import Incumbent
@@ -109,6 +109,12 @@ def test_a_drive_that_carries_none_of_the_masters_is_an_error() -> None:
 def test_a_master_that_is_not_there_is_returned(tmp_path) -> None:
     gone, here = master("gone", tmp_path / "gone"), master("here", tmp_path)
     assert look_at([gone, here], mounts=Path("/run/flashback/mnt")) == {gone: "is not there"}
+
+
+def test_a_master_that_vanished_since_is_told_as_that(tmp_path) -> None:
+    refuse_vanished(master("here", tmp_path))
+    with pytest.raises(NotFinished, match="gone is not there now; it was there when the run began"):
+        refuse_vanished(master("gone", tmp_path / "gone"))
 
 
 def test_a_master_that_is_a_file_is_an_error(tmp_path) -> None:
