@@ -224,7 +224,7 @@ def test_a_master_that_is_unmounted_meanwhile_deletes_nothing(scene: Scene, else
 def test_a_master_that_cannot_be_read_in_one_place_ends_with_11_and_keeps_the_earlier_content(
     scene: Scene, both_sticks: list[Stick], tmp_path: Path
 ) -> None:
-    where = scene.machine.home / "disk"
+    where = scene.machine.home / "failing"
     where.mkdir()
     disk = FailingDisk(both_sticks[1].device, where)
     master = scene.machine.master
