@@ -15,15 +15,22 @@ SILENT_AFTER: Final = 2.0
 """Seconds within which a program that asks for a secret has switched echo off."""
 
 
-def _handing(descriptor: int | None) -> Callable[[], None]:
-    """For the new process: it gets the descriptor, as pexpect has everything closed."""
-    ours = f"/proc/{os.getpid()}/fd/{descriptor}"
+def _spawned(argv: tuple[str, ...], environment: Mapping[str, str], inherits: int | None) -> Any:  # noqa: ANN401
+    import pexpect
 
-    def handed() -> None:
-        if descriptor is not None:
-            os.set_inheritable(os.open(ours, os.O_WRONLY), True)  # noqa: FBT003 - positional only
+    handed = () if inherits is None else (inherits,)
 
-    return handed
+    class Spawn(pexpect.spawn):  # type: ignore[type-arg]
+        """Gets the descriptor, too: pexpect has all others closed in the new process, before it can do anything."""
+
+        def _spawnpty(self, args: Any, **more: Any) -> Any:  # noqa: ANN401
+            return super()._spawnpty(args, pass_fds=handed, **more)  # type: ignore[misc]
+
+    def handing() -> None:
+        for descriptor in handed:
+            os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
+
+    return Spawn(argv[0], list(argv[1:]), env=dict(environment), timeout=None, preexec_fn=handing)
 
 
 def converse(
@@ -44,9 +51,7 @@ def converse(
     import pexpect
 
     try:
-        child: Any = pexpect.spawn(
-            argv[0], list(argv[1:]), env=dict(environment), timeout=None, preexec_fn=_handing(inherits)
-        )
+        child = _spawned(argv, environment, inherits)
     except pexpect.ExceptionPexpect as problem:
         raise ProgramMissing(argv[0]) from problem
     child.delaybeforesend = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -71,13 +72,23 @@ def test_what_the_heir_does_waits_for_a_program_that_was_being_run(fakes: FakePr
     assert told.read_text() == "True"
 
 
-def test_a_program_that_talks_with_a_person_is_outlived_as_well(fakes: FakePrograms) -> None:
+def test_a_program_that_talks_with_a_person_is_outlived_as_well(fakes: FakePrograms, monkeypatch) -> None:
+    """Also where nobody may look into this process, and not it itself by way of /proc: in the sandbox of a unit."""
+    really = os.open
+    kept_out = PermissionError(errno.EACCES, "no")
+
+    def opened(path: str, *more: int) -> int:
+        if str(path).startswith("/proc/"):
+            raise kept_out
+        return really(path, *more)
+
+    monkeypatch.setattr(os, "open", opened)
     fakes.write("open", "out.write(os.readlink(argv[0]).encode())", reads=False)
     heard: list[str] = []
     with Heir(fakes.programs, BEQUEST) as heir:
         environment = {**fakes.programs.environment, "PATH": fakes.path}
         ours = os.readlink(f"/proc/self/fd/{heir.descriptor}")
-        argv = (f"{fakes.path}/open", "/proc/self/fd/3")  # the first above those of the terminal
+        argv = (f"{fakes.path}/open", f"/proc/self/fd/{heir.descriptor}")
         code = converse(
             argv, environment=environment, answer=lambda _asked: None, hear=heard.append, inherits=heir.descriptor
         )
