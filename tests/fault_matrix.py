@@ -94,7 +94,7 @@ After each trial it is looked that
 - no drive is mounted in any process's view, no mapping is open and no process is left; the exception is `umount` not
   installed, where the exit code is 12, which is true until the process ends;
 - what the command said of the drive is true of the kernel at that moment, its exit code is the one that it told and one that
-  the fault can lead to: never 1 (unexpected; but where `lsblk` fails, without which nothing is known), 2 or 12;
+  the fault can lead to: never 1 (unexpected), 2 or 12;
 - the same command, given again, comes to its end by itself; for `run` that is a run after another change of the master, for
   `init` also a first run; after a jump of the clock it may be held by the guard of the clock, and is then allowed;
 - what it left is whole: a restored tree equals the master or it was named what is missing, one of the two passphrases opens the drive (the new one, if that

@@ -90,8 +90,14 @@ def scan(run: Runner) -> tuple[BlockDevice, ...]:
     """Every block device as a tree: disks, on them partitions, on these mappings.
 
     File system, label and UUID come from udev; where it knows nothing and we are root, the devices are probed.
+    Raises `Missing` where lsblk fails.
     """
-    answer = run(Command(("lsblk", "-J", "-b", "-o", COLUMNS)))
+    try:
+        answer = run(Command(("lsblk", "-J", "-b", "-o", COLUMNS)))
+    except CommandFailed as problem:
+        raise Missing(
+            f"it cannot be seen what is plugged in: {problem.what}", hint="look at what `lsblk` says, then try again"
+        ) from problem
     devices = _listed(json_object(answer.out).get("blockdevices"), None)
     if os.geteuid() == 0 and not sysfs.udev_runs():
         devices = tuple(_probed(run, each) for each in devices)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashback.core import sysfs
-from flashback.core.errors import DriveError
+from flashback.core.errors import DriveError, Missing
 from flashback.tools import block
 from tests.unit.block_devices import Answers, a_disk, device
 
@@ -44,6 +44,13 @@ LSBLK = {
         {"path": None, "name": "nonsense"},
     ]
 }  # fmt: skip
+
+
+def test_without_lsblk_nothing_can_be_seen_and_that_is_said() -> None:
+    with pytest.raises(
+        Missing, match="it cannot be seen what is plugged in: lsblk exited with 3: program: it went wrong"
+    ):
+        block.scan(Answers({"lsblk": 3}))
 
 
 def test_a_tree_is_read_from_lsblk_whatever_the_types_of_its_numbers(with_udev: None) -> None:
