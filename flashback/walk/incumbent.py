@@ -14,7 +14,7 @@ from flashback.walk.places import (
     ENCODING,
     ENTER,
     ERRORS,
-    Frame,
+    Level,
     entry_of,
     file_of,
     in_proc,
@@ -47,8 +47,8 @@ def walk_incumbent(root: int, *, with_xattrs: bool = True) -> Iterator[Entry]:
                 os.close(stack.pop().fd)
             yield from items
     finally:
-        for frame in stack:
-            os.close(frame.fd)
+        for level in stack:
+            os.close(level.fd)
 
 
 class _Incumbent:
@@ -56,7 +56,7 @@ class _Incumbent:
         self.device = os.fstat(root).st_dev
         self.xattrs = xattrs_of if with_xattrs else _none
 
-    def opened(self, fd: int, path: bytes, at: os.stat_result, parent: Frame | None) -> Frame:
+    def opened(self, fd: int, path: bytes, at: os.stat_result, parent: Level | None) -> Level:
         """A directory that was opened as `fd`. Raises `OSError`, with `fd` closed, when it cannot be read."""
         entry = entry_of(path, Kind.DIRECTORY, at, xattrs=self.xattrs(fd))
         try:
@@ -64,28 +64,28 @@ class _Incumbent:
         except OSError:
             os.close(fd)
             raise
-        return Frame(fd, entry, path + b"/" if path else b"", iter(names), in_proc(fd), parent)
+        return Level(fd, entry, path + b"/" if path else b"", iter(names), in_proc(fd), parent)
 
-    def next_of(self, frame: Frame) -> tuple[list[Entry], Frame | None, bool]:
+    def next_of(self, level: Level) -> tuple[list[Entry], Level | None, bool]:
         """What comes next in a directory, up to and including the first directory in it; whether that was all."""
         items: list[Entry] = []
-        with _standing_in(frame) as here:
-            below = self._gather(frame, here, items)
+        with _standing_in(level) as here:
+            below = self._gather(level, here, items)
         if below is not None:
             items.append(below.entry)
         return items, below, below is None and len(items) < BATCH
 
-    def _gather(self, frame: Frame, here: bytes, items: list[Entry]) -> Frame | None:
+    def _gather(self, level: Level, here: bytes, items: list[Entry]) -> Level | None:
         """Nearly all time is spent here, hence names instead of attributes."""
-        fd, before, device, look, xattrs = frame.fd, frame.before, self.device, os.stat, self.xattrs
-        for name in frame.names:
+        fd, before, device, look, xattrs = level.fd, level.before, self.device, os.stat, self.xattrs
+        for name in level.names:
             at = look(name, dir_fd=fd, follow_symlinks=False)
             kind = at.st_mode & 0o170000
             if at.st_dev == device and kind == stat.S_IFREG:
                 items.append(file_of(before + name, at, xattrs(here + name)))
             elif at.st_dev == device and kind == stat.S_IFDIR:
                 below = os.open(name, ENTER | os.O_NOFOLLOW, dir_fd=fd)
-                return self.opened(below, before + name, at, frame)
+                return self.opened(below, before + name, at, level)
             elif at.st_dev == device and kind == stat.S_IFLNK:
                 target = os.readlink(name, dir_fd=fd)
                 items.append(entry_of(before + name, Kind.SYMLINK, at, xattrs=xattrs(here + name), target=target))
@@ -97,15 +97,15 @@ class _Incumbent:
 
 
 @contextmanager
-def _standing_in(frame: Frame) -> Iterator[bytes]:
+def _standing_in(level: Level) -> Iterator[bytes]:
     """Make it the working directory for the block, where there is a way back; what names in it are to begin with."""
     try:
         home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        yield frame.attributes
+        yield level.attributes
         return
     try:
-        os.fchdir(frame.fd)
+        os.fchdir(level.fd)
         yield b""
     finally:
         os.fchdir(home)

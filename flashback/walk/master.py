@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,7 @@ from flashback.core.descent import allow_deep_trees
 from flashback.core.events import Remark, RemarkKind
 from flashback.core.text import number
 from flashback.walk.content import Look
-from flashback.walk.filter import Filter, Match
+from flashback.walk.filter import Filter
 from flashback.walk.incumbent import walk_incumbent
 from flashback.walk.links import LONGEST_CHAIN, leaves
 from flashback.walk.listing import Entry, Item, Kept, Kind, Linked, Same
@@ -30,7 +30,7 @@ from flashback.walk.places import (
     ENCODING,
     ENTER,
     ERRORS,
-    Frame,
+    Level,
     entry_of,
     file_of,
     in_proc,
@@ -68,7 +68,7 @@ def walk_master(
     times as much by way of /proc. Raises `OSError` when `root` itself cannot be listed.
     """
     tell: Tell = lambda said: None if isinstance(said, Linked) else remark(said)  # noqa: E731
-    return _Master(filter, symlinks, avoid, tell, with_xattrs=with_xattrs, own_process=own_process).walk(root)
+    return MasterWalk(filter, symlinks, avoid, tell, with_xattrs=with_xattrs, own_process=own_process).walk(root)
 
 
 def walking(
@@ -89,7 +89,7 @@ def walking(
     def produce(emit: Callable[[Said], None]) -> None:
         root = os.open(path, ENTER)
         try:
-            master = _Master(filter, symlinks, avoid, emit, with_xattrs=with_xattrs, own_process=True)
+            master = MasterWalk(filter, symlinks, avoid, emit, with_xattrs=with_xattrs, own_process=True)
             master.narrow = narrow
             for item in master.walk(root):
                 emit(item)
@@ -99,7 +99,9 @@ def walking(
     return produce
 
 
-class _Master:
+class MasterWalk:
+    """One walk of a master."""
+
     def __init__(
         self,
         rules: Filter,
@@ -123,7 +125,7 @@ class _Master:
     def walk(self, root: int) -> Iterator[Item]:
         """See `walk_master`."""
         allow_deep_trees()
-        top = self._frame(os.dup(root), b"", os.fstat(root), None, links=0)  # closes it when it fails
+        top = self._level(os.dup(root), b"", os.fstat(root), None, links=0)  # closes it when it fails
         stack = [top]
         try:
             yield top.entry
@@ -136,22 +138,22 @@ class _Master:
                 elif over:
                     os.close(stack.pop().fd)
         finally:
-            for frame in stack:
-                os.close(frame.fd)
+            for level in stack:
+                os.close(level.fd)
         if self.sockets:
             self.tell(Remark(RemarkKind.SPECIAL_FILE, detail=f"{number(self.sockets, 'socket')} left out"))
 
-    def _next(self, frame: Frame) -> tuple[list[Item], Frame | None, bool]:
+    def _next(self, level: Level) -> tuple[list[Item], Level | None, bool]:
         """What comes next in a directory: files, and the first directory among them; whether that was all.
 
         Nearly all time is spent here, hence names instead of attributes, and calls of nothing but the kernel.
         """
-        fd, before, attributes, room = frame.fd, frame.before, frame.attributes, frame.room
+        fd, before, attributes, room = level.fd, level.before, level.attributes, level.room
         uid, look, list_xattrs = self.uid, os.stat, os.listxattr if self.with_xattrs else _none
         items: list[Item] = []
         if self.own_process:
             os.fchdir(fd)
-        for name in frame.names:
+        for name in level.names:
             if len(name) > room:
                 items.append(self._too_long(before + name))
                 continue
@@ -161,8 +163,8 @@ class _Master:
                 items.append(self._failed(before + name, problem))
                 continue
             if at.st_mode & 0o170000 != stat.S_IFREG:
-                found = self._other(frame, name, at)
-                if isinstance(found, Frame):
+                found = self._other(level, name, at)
+                if isinstance(found, Level):
                     return items, found, False
                 if found is not None:
                     items.append(found)
@@ -181,51 +183,51 @@ class _Master:
     def _too_long(self, path: bytes) -> Kept:
         return self._kept(RemarkKind.NAME_TOO_LONG, path, f"{len(path)} bytes; {LONGEST_PATH} can be copied")
 
-    def _other(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
+    def _other(self, level: Level, name: bytes, at: os.stat_result) -> Item | Level | None:
         """Whatever is no file; `None`: it is excluded."""
         if stat.S_ISDIR(at.st_mode):
-            return self._entered(frame, name, at, follow=False)
+            return self._entered(level, name, at, follow=False)
         if stat.S_ISLNK(at.st_mode):
-            return self._link(frame, name, at)
-        return self._special(frame.before + name, at)
+            return self._link(level, name, at)
+        return self._special(level.before + name, at)
 
-    def _link(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
-        path = frame.before + name
+    def _link(self, level: Level, name: bytes, at: os.stat_result) -> Item | Level | None:
+        path = level.before + name
         if self.symlinks is not Symlinks.FOLLOW:
             try:
-                target = os.readlink(name, dir_fd=frame.fd)
+                target = os.readlink(name, dir_fd=level.fd)
             except OSError as problem:
                 return self._failed(path, problem)
             if self.symlinks is Symlinks.KEEP or not leaves(target, path):
-                return None if _out(frame, name, Kind.FILE) else self._kept_link(frame, name, at, target)
+                return None if level.leaves_out(name, directory=False) else self._kept_link(level, name, at, target)
         self.tell(Linked(path))
         try:
-            at = os.stat(name, dir_fd=frame.fd)
+            at = os.stat(name, dir_fd=level.fd)
         except OSError as problem:
             # rsync asks the rules both ways before it complains (make_file in flist.c).
-            either = _out(frame, name, Kind.FILE) or _out(frame, name, Kind.DIRECTORY)
+            either = level.leaves_out(name, directory=False) or level.leaves_out(name, directory=True)
             return None if either else self._lost(path, problem)
-        return self._followed(frame, name, at)
+        return self._followed(level, name, at)
 
-    def _kept_link(self, frame: Frame, name: bytes, at: os.stat_result, target: bytes) -> Entry:
-        xattrs = xattrs_of(frame.attributes + name) if self.with_xattrs else b""
-        return entry_of(frame.before + name, Kind.SYMLINK, at, xattrs=xattrs, target=target)
+    def _kept_link(self, level: Level, name: bytes, at: os.stat_result, target: bytes) -> Entry:
+        xattrs = xattrs_of(level.attributes + name) if self.with_xattrs else b""
+        return entry_of(level.before + name, Kind.SYMLINK, at, xattrs=xattrs, target=target)
 
-    def _followed(self, frame: Frame, name: bytes, at: os.stat_result) -> Item | Frame | None:
+    def _followed(self, level: Level, name: bytes, at: os.stat_result) -> Item | Level | None:
         """A link that appears as what it points to."""
-        path = frame.before + name
+        path = level.before + name
         is_directory = stat.S_ISDIR(at.st_mode)
-        if _out(frame, name, Kind.DIRECTORY if is_directory else Kind.FILE):
+        if level.leaves_out(name, directory=is_directory):
             return None
-        if frame.links >= LONGEST_CHAIN:
+        if level.links >= LONGEST_CHAIN:
             return self._kept(RemarkKind.LOOPING_LINK, path, f"more than {LONGEST_CHAIN} links on the way")
         if is_directory:
-            return self._entered(frame, name, at, follow=True)
+            return self._entered(level, name, at, follow=True)
         if not stat.S_ISREG(at.st_mode):
             return self._special(path, at)
-        if self.uid and not (at.st_uid == self.uid and at.st_mode & 0o400) and not _readable(frame.fd, name):
+        if self.uid and not (at.st_uid == self.uid and at.st_mode & 0o400) and not _readable(level.fd, name):
             return self._kept(RemarkKind.UNREADABLE, path, os.strerror(errno.EACCES))
-        return file_of(path, at, xattrs_of(frame.attributes + name, follow=True) if self.with_xattrs else b"")
+        return file_of(path, at, xattrs_of(level.attributes + name, follow=True) if self.with_xattrs else b"")
 
     def _lost(self, path: bytes, problem: OSError) -> Kept:
         if problem.errno in {errno.ENOENT, errno.ENOTDIR}:
@@ -240,28 +242,28 @@ class _Master:
             return Kept(path)
         return self._kept(RemarkKind.SPECIAL_FILE, path, "a named pipe" if stat.S_ISFIFO(at.st_mode) else "a device")
 
-    def _entered(self, frame: Frame, name: bytes, at: os.stat_result, *, follow: bool) -> Kept | Same | Frame:
+    def _entered(self, level: Level, name: bytes, at: os.stat_result, *, follow: bool) -> Kept | Same | Level:
         """Open a directory and read its names; where that fails all of it is kept."""
-        path, links = frame.before + name, frame.links + follow
+        path, links = level.before + name, level.links + follow
         if (at.st_dev, at.st_ino) in self.avoid:
             return self._kept(RemarkKind.GENERAL, path, "is Flashback's own, drives are mounted there; left out")
-        if self.narrow is not None and not links and not frame.anew and self.narrow.is_same(path, at.st_ino):
+        if self.narrow is not None and not links and not level.anew and self.narrow.is_same(path, at.st_ino):
             return Same(path)
-        if links and frame.closes_loop(at):
+        if links and level.closes_loop(at):
             return self._kept(RemarkKind.LOOPING_LINK, path, "it leads to a directory that it lies in")
         try:
-            fd = os.open(name, ENTER | (0 if follow else os.O_NOFOLLOW), dir_fd=frame.fd)
-            return self._frame(fd, path, at, frame, links=links)
+            fd = os.open(name, ENTER | (0 if follow else os.O_NOFOLLOW), dir_fd=level.fd)
+            return self._level(fd, path, at, level, links=links)
         except OSError as problem:
             return self._failed(path, problem)
 
-    def _frame(self, fd: int, path: bytes, at: os.stat_result, parent: Frame | None, *, links: int) -> Frame:
+    def _level(self, fd: int, path: bytes, at: os.stat_result, parent: Level | None, *, links: int) -> Level:
         """A directory that was opened as `fd`. Raises `OSError`, with `fd` closed, when its names cannot be read."""
         followed = parent is not None and links > parent.links
         xattrs = xattrs_of(fd, follow=followed) if self.with_xattrs else b""
         entry = entry_of(path, Kind.DIRECTORY, at, xattrs=xattrs)
         before = path + b"/" if path else b""
-        frame = Frame(
+        level = Level(
             fd,
             entry,
             before,
@@ -271,29 +273,29 @@ class _Master:
             self.rules.within(path),
             links,
         )
-        frame.room = min(255, LONGEST_PATH - len(before))
+        level.room = min(255, LONGEST_PATH - len(before))
         if self.narrow is not None and parent is not None:
-            frame.anew = parent.anew or self.narrow.is_other(path, at.st_ino)
+            level.anew = parent.anew or self.narrow.is_other(path, at.st_ino)
         if parent is None or not parent.marked:
             try:
-                frame.names = iter(self._names(frame))
+                level.names = iter(self._names(level))
             except OSError:
                 os.close(fd)
                 raise
-        return frame
+        return level
 
-    def _names(self, frame: Frame) -> list[bytes]:
+    def _names(self, level: Level) -> Iterable[bytes]:
         """The names in a directory that the rules leave, sorted. Links are judged when it is known where they lead.
 
         Raises `OSError`, also where the names can be read but nothing that they name can be looked at.
         """
-        if self.uid and not os.access(b".", os.X_OK, dir_fd=frame.fd, effective_ids=True):
+        if self.uid and not os.access(b".", os.X_OK, dir_fd=level.fd, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        links_wait, place = self.symlinks is not Symlinks.KEEP, frame.place
+        links_wait, place = self.symlinks is not Symlinks.KEEP, level.place
         judge_file, judge_directory = (place.file, place.directory) if place is not None else (_none, _none)
         names: list[bytes] = []
         markers: list[bytes] = []
-        with os.scandir(frame.fd) as entries:
+        with os.scandir(level.fd) as entries:
             for entry in entries:
                 name = entry.name.encode(ENCODING, ERRORS)
                 if name in LOOKED_AT:
@@ -307,17 +309,17 @@ class _Master:
                         continue
                 names.append(name)
         names.sort()
-        return self._unmarked(frame, names, markers) if markers else names
+        return self._unmarked(level, names, markers) if markers else names
 
-    def _unmarked(self, frame: Frame, names: list[bytes], markers: list[bytes]) -> list[bytes]:
+    def _unmarked(self, level: Level, names: list[bytes], markers: list[bytes]) -> list[bytes]:
         """What remains of a directory's names in view of its markers."""
-        marker = valid(frame.fd, markers)
+        marker = valid(level.fd, markers)
         if marker is None:
             return names
-        if frame.parent is None:
+        if level.parent is None:
             self._kept(RemarkKind.GENERAL, marker, "is ignored in the master's own directory")
             return names
-        frame.marked = True
+        level.marked = True
         return [name for name in names if name == marker]
 
     def _failed(self, path: bytes, problem: OSError) -> Kept:
@@ -331,16 +333,6 @@ class _Master:
 
 def _none(_name: bytes, *, follow_symlinks: bool = True) -> None:  # noqa: ARG001 - stands for os.listxattr as well
     return None
-
-
-def _out(frame: Frame, name: bytes, kind: Kind) -> bool:
-    """Whether the rules exclude a link that is taken for a `kind`."""
-    place = frame.place
-    if place is None:
-        return False
-    judge: Match = place.directory if kind is Kind.DIRECTORY else place.file
-    rule = judge(name)
-    return rule is not None and not rule.include
 
 
 def _readable(fd: int, name: bytes) -> bool:

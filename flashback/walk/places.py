@@ -23,7 +23,7 @@ _NAMESPACES: Final = ("user.", "security.")
 
 
 @dataclass(slots=True)
-class Frame:
+class Level:
     """A directory that is open: `names` are those still to come, `before` is its path with a slash after it.
 
     `links` is how many links were followed on the way to it; `room` is how long a name in it may be, in bytes;
@@ -36,16 +36,23 @@ class Frame:
     before: bytes
     names: Iterator[bytes]
     attributes: bytes
-    parent: Frame | None = None
+    parent: Level | None = None
     place: Place | None = None
     links: int = 0
     room: int = 255
     marked: bool = False
     anew: bool = False
 
+    def leaves_out(self, name: bytes, *, directory: bool) -> bool:
+        """Whether the rules exclude a link in it that is taken for a directory, or for a file."""
+        if self.place is None:
+            return False
+        rule = (self.place.directory if directory else self.place.file)(name)
+        return rule is not None and not rule.include
+
     def closes_loop(self, at: os.stat_result) -> bool:
         """Whether the directory `at` is this one or one of those above it."""
-        above: Frame | None = self
+        above: Level | None = self
         while above is not None:
             if above.entry.ino == at.st_ino and above.entry.dev == at.st_dev:
                 return True
