@@ -2,7 +2,7 @@
 
 Deletions come after the copy, so that an interrupted run has more on the drive rather than less. A file that could not
 be read keeps its earlier copy. Big files are changed in place; where reading fails half-way, rsync leaves zeros behind
-(LINUX 5.4), which are replaced at once by what the newest snapshot has.
+(LINUX 5.4), which are replaced by what the newest snapshot has, as soon as all rsyncs have ended.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Final
 from flashback.backup.deletions import Below, stops_the_run
 from flashback.backup.moving import move
 from flashback.backup.reflink import open_file, put_copy
-from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.changes import ChangeSet
+from flashback.compare.spool import Spool
 from flashback.config.values import Symlinks
 from flashback.core.command import Runner
 from flashback.core.errors import NotFinished
@@ -76,24 +77,25 @@ def bring_up_to_date(
     """
     work = _Work(run, changes, incumbent, newest_snapshot, tell, watch)
     with _opened(master, changes.master_root) as source:
-        requests = [
+        requests = (
             rsync.CopyRequest(
                 master=master,
                 source=source,
                 destination=incumbent_path,
-                names=spool.rewound(),
+                names=names,
                 uid=owner.uid,
                 gid=owner.gid,
                 groups=_is_known(owner.uid),
                 links=_LINKS[symlinks],
                 in_place=spool is changes.in_place,
                 fresh=not changes.files_on_drive,
-                sparse=spool is changes.holes or (spool is changes.whole and changes.whole_has_holes),
+                sparse=spool is changes.holes,
                 only_root=spool.only_root,
             )
-            for spool in (changes.whole, changes.holes, changes.in_place)
+            for spool in changes.copied
             if len(spool)
-        ]
+            for names in spool.pieces()
+        )
         work.move()
         work.copy(requests)
     work.delete()
@@ -139,7 +141,6 @@ class _Work:
     watch: Callable[[], None]
     remarks: list[Remark] = field(default_factory=list)
     outcomes: list[rsync.CopyOutcome] = field(default_factory=list)
-    bytes_before: int = 0
     removed: int = 0
 
     def move(self) -> None:
@@ -152,17 +153,15 @@ class _Work:
         move(self.incumbent, moves, self.changes.unproven, self.watch)
         self.tell(StepDone(Step.MOVE, time.monotonic() - begun))
 
-    def copy(self, requests: list[rsync.CopyRequest]) -> None:
-        """Make way, then one rsync for each list, each followed by the mending of what it left half-done."""
-        if not requests:
+    def copy(self, requests: Iterator[rsync.CopyRequest]) -> None:
+        """Make way, then rsync for each piece of a list; when all have ended, mend what they left half-done."""
+        if not any(map(len, self.changes.copied)):
             return
         begun = time.monotonic()
         self.tell(StepBegun(Step.COPY, number(self.changes.files_to_copy, "file")))
         self._remove(self.changes.remove_first)
         self._part()
-        for request in requests:
-            outcome = rsync.copy(self.run, request, on_progress=self._progress, watch=self.watch)
-            self._heed(outcome)
+        rsync.copy(self.run, requests, on_progress=self._progress, on_outcome=self._heed, watch=self.watch)
         copied = sum(outcome.copied for outcome in self.outcomes)
         self.tell(StepDone(Step.COPY, time.monotonic() - begun, size(copied)))
 
@@ -229,7 +228,6 @@ class _Work:
             self._remark(kind, trouble.path, f"{trouble.why}; {mended.get(trouble.path, _KEPT)}")
         for trouble in outcome.unwritable:
             self._remark(RemarkKind.UNWRITABLE, trouble.path, trouble.why)
-        self.bytes_before += outcome.copied + outcome.same
 
     def _mend(self, path: bytes) -> str:
         """Put the newest snapshot's file in the place of one that is half new; without one, remove it."""
@@ -279,13 +277,12 @@ class _Work:
             yield path
 
     def _progress(self, done: int, files: int, current: bytes) -> None:
-        before = sum(outcome.files for outcome in self.outcomes)
         self.tell(
             Progress(
                 Step.COPY,
-                bytes_done=self.bytes_before + done,
+                bytes_done=done,
                 bytes_total=self.changes.bytes_to_read,
-                files_done=before + files,
+                files_done=files,
                 files_total=self.changes.files_to_copy,
                 current=current,
             )

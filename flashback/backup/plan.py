@@ -18,15 +18,17 @@ from flashback.backup.current import opened_current
 from flashback.backup.room import Room
 from flashback.backup.source import Source
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.compare.changes import ChangeSet, Spool
-from flashback.compare.comparison import Change, Comparison, compare, difference
+from flashback.compare.changes import ChangeSet
+from flashback.compare.comparison import Comparison, compare
 from flashback.compare.differing import Differing
 from flashback.compare.guard import MasterFacts, worth_inspecting
 from flashback.compare.inspect import Inspection, inspect
 from flashback.compare.known import Draft, Since, State, believed, forget
 from flashback.compare.renamed import Listing, Look, each, noting, with_renames
 from flashback.compare.renames import Search
+from flashback.compare.spool import Spool
 from flashback.compare.tally import Counts, Tally
+from flashback.compare.values import Change, difference
 from flashback.config.values import Guards, Master
 from flashback.core.events import Remark
 from flashback.core.text import stamp

@@ -45,7 +45,7 @@ def rebuild(context: Context, config: Config | None, candidate: Candidate) -> in
         Finished(
             result="complete",
             exit_code=Exit.DONE,
-            drive=candidate.known.name,
+            drive=name,
             drive_state=reading.state,
             safe_to_remove=reading.safe_to_remove,
             facts={"action": "catalogue", "states": states},

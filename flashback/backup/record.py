@@ -15,7 +15,6 @@ from flashback.backup.source import Source
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.catalogue.index import IndexBroken
 from flashback.catalogue.shelves import Shelves
-from flashback.compare.changes import Spool
 from flashback.compare.known import forget
 from flashback.config.values import Config
 from flashback.core.context import Context
@@ -143,8 +142,7 @@ def touched(plan: MasterPlan, doubtful: Collection[bytes]) -> Touched:
     before = stamp(incumbent.completed) if incumbent.complete and incumbent.completed else ""
     if not before or changes.steps > MOST_LOOKED_AT or _in_the_way(plan, frozenset(doubtful)):
         return Touched(before, None)
-    spools = [value for value in vars(changes).values() if isinstance(value, Spool)]
-    paths = {path for spool in spools for path in spool} | set(doubtful)
+    paths = {path for spool in changes.lists for path in spool} | set(doubtful)
     return Touched(before, frozenset(paths | {path.rpartition(b"/")[0] for path in paths}))
 
 

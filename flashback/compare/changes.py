@@ -1,21 +1,19 @@
 """What a run is going to do to one master's copy: counted for people, and as work lists on disk, whatever their length.
 
-Memory does not grow with the number of changes: lists are spooled into files without a name, which vanish with the
-process.
+Memory does not grow with the number of changes.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from flashback.compare.comparison import MOVED, Change, Comparison, Count, What
+from flashback.compare.comparison import Comparison
 from flashback.compare.moves import Moves
+from flashback.compare.spool import Spool
+from flashback.compare.values import MOVED, Change, Count, What
 from flashback.walk.listing import Entry, Kind
 
 IN_PLACE_FROM: Final = 4 * 1024 * 1024
@@ -26,73 +24,6 @@ LARGEST: Final = 10
 """How many directories `largest` names."""
 _REMEMBERED: Final = 4096
 """Directories that are summed up at one time; beyond that the smallest are forgotten."""
-_CHUNK: Final = 64 * 1024
-_COMMENTS: Final = (b"#", b";")
-
-
-class Spool:
-    r"""A list of paths in a file without a name, NUL-separated as `rsync --files-from` reads it; iterable again.
-
-    The root's own entry is never written as `./`, to which rsync would add all that the root holds. The first name is
-    written as `./name`, which makes rsync set the root's attributes too (flist.c: "a leading ./ can be used in
-    relative mode to affect the dest dir"); where there is no other name, the list is `.` and `only_root` is true.
-    A name that begins with `#` or `;` gets `./` too: rsync takes it for a comment otherwise, NUL-separated or not.
-    """
-
-    def __init__(self, directory: Path, *, with_root: bool = False) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it lives as long as the list
-        weakref.finalize(self, _close, self._file)
-        self._lead = b"./" if with_root else b""
-        self._names = 0
-        self._root = False
-
-    def add(self, path: bytes) -> None:
-        """One more; `b""` is the root."""
-        if not path:
-            self._root = True
-            return
-        lead = b"./" if path.startswith(_COMMENTS) else b"" if self._names else self._lead
-        self._file.write(lead + path + b"\0")
-        self._names += 1
-
-    @property
-    def only_root(self) -> bool:
-        """The list names the root and nothing else."""
-        return self._root and not self._names
-
-    def __len__(self) -> int:
-        return self._names + self._root
-
-    def __iter__(self) -> Iterator[bytes]:
-        if self._root:
-            yield b""
-        if self.only_root:
-            return
-        rest, position = b"", 0
-        self._file.flush()
-        while chunk := os.pread(self._file.fileno(), _CHUNK, position):
-            position += len(chunk)
-            *names, rest = (rest + chunk).split(b"\0")
-            for name in names:
-                yield name.removeprefix(b"./")
-
-    def rewound(self) -> IO[bytes]:
-        """The list from its beginning, for a program's standard input; nothing may be added any more."""
-        self.settle()
-        self._file.seek(0)
-        return self._file
-
-    def settle(self) -> None:
-        """Have all of it in the file. Raises `OSError` where there is no room, which must not come out later."""
-        if self.only_root:
-            self._file.seek(0)
-            self._file.write(b".\0")
-        self._file.flush()
-
-
-def _close(file: IO[bytes]) -> None:
-    with suppress(OSError):  # what has no room any more is not needed any more
-        file.close()
 
 
 class _Largest:
@@ -125,10 +56,10 @@ class _Largest:
 class ChangeSet:
     """The differences of one master. Everything here is final once `collect` has returned.
 
-    Work lists, in the order of their use: `remove_first` (another kind stands in the way), `apart` (to be parted from
+    Work lists: `remove_first` (another kind stands in the way), `apart` (to be parted from
     another name of the same file), `whole` (copied as a whole by rsync, or only their attributes), `holes` (likewise,
-    but with holes to be kept), `in_place` (large files on both sides, with one name each), `remove_after`. `whole` has
-    holes too where a hard-linked file has (`whole_has_holes`). `master_root` is the inode of what was walked.
+    but with holes to be kept), `in_place` (large files on both sides, with one name each), `remove_after`. All names of
+    one file are on the same list, and in the same piece of it. `master_root` is the inode of what was walked.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -136,7 +67,6 @@ class ChangeSet:
         self.apart = Spool(directory)
         self.whole = Spool(directory, with_root=True)
         self.holes = Spool(directory, with_root=True)
-        self.whole_has_holes = False
         self.in_place = Spool(directory)
         self.remove_after = Spool(directory)
         self.counts = {what: Count() for what in What}
@@ -152,6 +82,8 @@ class ChangeSet:
         self._files_listed = 0
         self._largest = _Largest()
         self._inodes: set[tuple[int, int]] = set()
+        self._group: tuple[int, int] | None = None
+        self._list = self.whole
 
     @classmethod
     def collect(
@@ -174,7 +106,7 @@ class ChangeSet:
         changes.unchanged, changes.on_drive = comparison.unchanged, comparison.on_drive
         changes.master_root = comparison.root
         changes._add_moved(comparison.moved)
-        for spool in (value for value in vars(changes).values() if isinstance(value, Spool)):
+        for spool in changes.lists:
             spool.settle()
         return changes
 
@@ -214,23 +146,25 @@ class ChangeSet:
     def _add_entry(self, change: Change, entry: Entry) -> None:
         moved = change.old is not None and change.old.blocks == MOVED and change.what not in _COPIED
         (self.moved if moved else self.counts[change.what]).add(entry)
-        in_place = _goes_in_place(change)
-        (self.in_place if in_place else self._list_for(change, entry)).add(change.path)
+        linked = entry.nlink > 1 and entry.kind is not Kind.DIRECTORY
+        group = (entry.dev, entry.ino) if linked else None
+        bound = linked and group == self._group  # they come one after the other
+        if not bound:
+            self._group, self._list = group, self._list_for(change, entry, linked=linked)
+        self._list.add(change.path, bound=bound)
         if entry.kind is Kind.DIRECTORY:
             return
         self._files_listed += 1
         if (change.what in _COPIED or change.what is What.MOVED) and self._first_of_its_inode(entry):
             self._largest.add(change.path, copied=entry.size)
             self.bytes_to_read += entry.size
-            self.lower_bound_bytes += _needed(entry, change.old if in_place else None)
+            self.lower_bound_bytes += _needed(entry, change.old if self._list is self.in_place else None)
 
-    def _list_for(self, change: Change, entry: Entry) -> Spool:
-        if change.what not in _COPIED or not _has_holes(entry):
-            return self.whole
-        if entry.nlink == 1 and (change.old is None or change.old.nlink == 1):
-            return self.holes
-        self.whole_has_holes = True
-        return self.whole
+    def _list_for(self, change: Change, entry: Entry, *, linked: bool) -> Spool:
+        """All names of one file belong on one list: its holes decide about that, and not what is to be done to each."""
+        if _goes_in_place(change):
+            return self.in_place
+        return self.holes if _has_holes(entry) and (linked or change.what in _COPIED) else self.whole
 
     def _first_of_its_inode(self, entry: Entry) -> bool:
         if entry.nlink < 2:
@@ -241,10 +175,19 @@ class ChangeSet:
         return fresh
 
     @property
+    def lists(self) -> tuple[Spool, ...]:
+        """All of them, those of what is moved included."""
+        return (self.remove_first, self.apart, *self.copied, self.remove_after, self.elsewhere, self.unproven)
+
+    @property
+    def copied(self) -> tuple[Spool, ...]:
+        """What rsync is given, those first that take long for each file."""
+        return self.in_place, self.holes, self.whole
+
+    @property
     def steps(self) -> int:
         """How many places are to be touched."""
-        lists = (self.remove_first, self.apart, self.whole, self.holes, self.in_place, self.remove_after)
-        return sum(map(len, lists)) + len(self.elsewhere)
+        return sum(map(len, self.lists)) - len(self.unproven)
 
     @property
     def is_empty(self) -> bool:

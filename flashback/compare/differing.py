@@ -17,8 +17,9 @@ from typing import IO, Final
 import msgspec
 
 from flashback.catalogue.frames import read_frame, write_frame
-from flashback.compare.comparison import Change, Comparison, Count, What
+from flashback.compare.comparison import Comparison
 from flashback.compare.moves import Moves
+from flashback.compare.values import Change, Count, What
 from flashback.walk.listing import Entry, Item, Kind, directories_above, order
 
 IN_MEMORY: Final = 8_000

@@ -22,7 +22,7 @@ from typing import IO, Final
 import msgspec
 
 from flashback.catalogue.frames import BAD_CONTENT, CatalogueBroken, proven, read_frame, write_frame, write_proven
-from flashback.compare.comparison import What
+from flashback.compare.values import What
 from flashback.walk.listing import Entry, Kind
 
 VERSION: Final = 1

@@ -12,12 +12,14 @@ from typing import TypeVar
 import msgspec
 
 from flashback.catalogue.frames import CatalogueBroken
-from flashback.compare.changes import ChangeSet, Spool
-from flashback.compare.comparison import MOVED, Comparison, Count, compare
+from flashback.compare.changes import ChangeSet
+from flashback.compare.comparison import Comparison, compare
 from flashback.compare.differing import Differing, Sorted, by_path
 from flashback.compare.known import Catalogue, Draft
 from flashback.compare.moves import Moves
 from flashback.compare.renames import Search, SinceMoved
+from flashback.compare.spool import Spool
+from flashback.compare.values import MOVED, Count
 from flashback.walk.listing import Entry, Item, Kept, Kind
 
 Listing = Callable[[], AbstractContextManager[Catalogue | None]]

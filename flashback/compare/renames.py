@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from flashback.compare.changes import IN_PLACE_FROM
-from flashback.compare.comparison import MOVED, Change, What
 from flashback.compare.known import DOUBTFUL, Since
+from flashback.compare.values import MOVED, Change, What
 from flashback.walk.listing import Entry, Kind, directories_above
 
 FILES: Final = 50_000

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from flashback.compare.comparison import Change, What
+from flashback.compare.values import Change, What
 from flashback.walk.listing import Entry, Kind
 
 LIMIT: Final = 16_384

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +41,15 @@ class Copying:
         request = CopyRequest(
             master=self.master, source=self.source, destination=self.drive, names=self.names, **{**usual, **more}
         )
-        return rsync.copy(self.fake.programs, request, on_progress=self._on_progress, watch=self._watch)
+        outcomes: list[CopyOutcome] = []
+        rsync.copy(
+            self.fake.programs,
+            [request],
+            on_progress=self._on_progress,
+            on_outcome=outcomes.append,
+            watch=self._watch,
+        )
+        return outcomes[0]
 
     def said(self, err: bytes = b"", code: int = 23, out: bytes = b"") -> CopyOutcome:
         """The outcome when rsync says this. MASTER and DRIVE stand for where they lie."""
@@ -145,7 +156,7 @@ def test_a_quiet_copy_has_the_statistics(copying: Copying) -> None:
 
 def test_progress_is_told_with_the_file_at_hand(copying: Copying) -> None:
     copying.said(code=0, out=b"@d/b\\#012\\#377\\#134#012\n  5000006  50%  1.16GB/s  0:00:00 (xfr#7, to-chk=1/11)\r")
-    assert copying.progress == [(5000006, 7, b"d/b\n\xff\\#012")]
+    assert set(copying.progress) == {(5000006, 7, b"d/b\n\xff\\#012")}
 
 
 def test_progress_is_not_told_more_often_than_people_read(copying: Copying) -> None:
@@ -206,6 +217,13 @@ def test_what_could_not_be_read_is_named(line: bytes, path: bytes, why: str, num
     assert copying.said(line + b"\n" + WORDS) == CopyOutcome(unread=(Trouble(path, why, number),))
 
 
+@pytest.mark.parametrize("name", [b"MASTER/.", b".", b"/etc/x", b"MASTER/../x", b"MASTER/d//x"])
+def test_the_master_itself_and_what_is_no_path_below_it_have_no_name(name: bytes, copying: Copying) -> None:
+    """Their copies are looked for by these paths; a disk that is pulled makes rsync 3.5.0 say `MASTER/.`."""
+    outcome = copying.said(SENDER + b'readlink_stat("' + name + b'") failed: Input/output error (5)\n' + WORDS)
+    assert outcome.unread == (Trouble(b"", "Input/output error", 5),)
+
+
 @pytest.mark.parametrize(
     ("line", "path"),
     [
@@ -244,6 +262,94 @@ def test_what_was_discarded_was_not_read_but_is_whole(copying: Copying) -> None:
     outcome = copying.said(b"ERROR: d/x failed verification -- update discarded.\n" + WORDS)
     assert [trouble.path for trouble in outcome.unread] == [b"d/x"]
     assert outcome.retained == ()
+
+
+RACED = b'rsync: [receiver] rsync_xal_set: fremovexattr("DRIVE/d","user.a") failed: No data available (61)\n'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        RACED,
+        b'rsync: [generator] rsync_xal_set: lremovexattr("DRIVE/d","user.a") failed: No data available (61)\n',
+        b'rsync: [generator] get_xattr_data: lgetxattr("DRIVE/d","user.a",0) failed: No data available (61)\n',
+        b'rsync: [generator] get_xattr_data: lgetxattr("DRIVE/d","user.a",9) failed: Numerical result out of range (34)\n',
+    ],
+)
+def test_an_attribute_that_another_rsync_has_changed_meanwhile_is_no_trouble(line: bytes, copying: Copying) -> None:
+    assert copying.said(line + WORDS) == CopyOutcome()
+
+
+def test_what_is_not_understood_counts_also_beside_such_an_attribute(copying: Copying) -> None:
+    assert copying.said(RACED + b"something new\n" + WORDS).unwritable == (Trouble(b"", "something new", 0),)
+
+
+def test_an_attribute_that_vanishes_in_the_master_is_named(copying: Copying) -> None:
+    line = b'rsync: [sender] get_xattr_data: lgetxattr("MASTER/d","user.a",0) failed: No data available (61)\n'
+    assert [trouble.path for trouble in copying.said(line + WORDS).unread] == [b"d"]
+
+
+def several(copying: Copying, *lists: bytes, on_progress: Any = lambda *_: None) -> list[CopyOutcome]:
+    """What came of several rsyncs, an error included; what the fake says goes by their lists."""
+    outcomes: list[CopyOutcome] = []
+    with contextlib.ExitStack() as opened:
+        common = {"master": copying.master, "source": copying.source, "destination": copying.drive, "links": Links.KEEP}
+
+        def requests() -> Iterator[CopyRequest]:
+            for names in lists:
+                given = opened.enter_context(tempfile.TemporaryFile())
+                given.write(names)
+                given.seek(0)
+                yield CopyRequest(**common, names=given, uid=0, gid=0, groups=True)
+
+        with contextlib.suppress(FlashbackError):
+            rsync.copy(
+                copying.fake.programs,
+                requests(),
+                on_progress=on_progress,
+                on_outcome=outcomes.append,
+                watch=lambda: None,
+            )
+    return outcomes
+
+
+FULL = """
+mark = %r
+if stdin == b"full":
+    with open(mark + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(mark + ".new", mark)
+    err.write(b'rsync: [receiver] write failed on "x": No space left on device (28)\\n')
+    err.flush()
+    raise SystemExit(11)
+while not os.path.exists(mark) or os.path.exists("/proc/" + open(mark).read()):
+    time.sleep(0.01)
+out.write(b"Literal data: 5 bytes\\n")
+"""
+"""The other one ends when the first one was seen to have ended."""
+
+
+def test_when_one_rsync_finds_the_drive_full_another_comes_to_its_end_and_no_other_is_begun(
+    copying: Copying, tmp_path: Path
+) -> None:
+    copying.fake.write("rsync", FULL % str(tmp_path / "mark"))
+    outcomes = several(copying, b"full", b"other", b"third")
+    assert [outcome.copied for outcome in outcomes] == [0, 5]
+    assert len(copying.fake.calls("rsync")) == 2
+
+
+def test_a_drive_that_one_of_several_finds_full_is_named_as_such(copying: Copying) -> None:
+    copying.fake.write("rsync", err=b'rsync: [receiver] write failed on "x": No space left on device (28)\n', code=11)
+    with pytest.raises(NoSpace):
+        copying()
+
+
+def test_progress_is_the_sum_of_what_several_rsyncs_say(copying: Copying) -> None:
+    progress = b"@a\n  50  50%  1GB/s  0:00:00 (xfr#3, to-chk=1/11)\r"
+    copying.fake.write("rsync", out=progress + b"Number of regular files transferred: 3\nLiteral data: 50 bytes\n")
+    told: list[tuple[int, int]] = []
+    several(copying, b"a", b"b", on_progress=lambda done, files, _current: told.append((done, files)))
+    assert max(told) == (100, 6)
 
 
 def test_exit_23_without_a_reason_is_never_a_success(copying: Copying) -> None:

@@ -154,21 +154,28 @@ def rsync_that_leaves_out(*names: bytes, says: Callable[[bytes], rsync.CopyOutco
     """rsync is not given these names; `says` makes what it is heard to say of the first one, nothing by default."""
     real = rsync.copy
 
-    def copy(runner, request, **more):
+    def without_names(request):
         given = request.names.read().split(b"\0")[:-1]
-        with tempfile.TemporaryFile() as left:
-            left.write(b"".join(each + b"\0" for each in given if each.removeprefix(b"./") not in names))
-            left.seek(0)
-            outcome = real(runner, replace(request, names=left), **more)
-        said = says(names[0]) if says else rsync.CopyOutcome()
-        return replace(
-            outcome,
-            vanished=(*outcome.vanished, *said.vanished),
-            unread=(*outcome.unread, *said.unread),
-            unwritable=(*outcome.unwritable, *said.unwritable),
-        )
+        left = opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - it is entered
+        left.write(b"".join(each + b"\0" for each in given if each.removeprefix(b"./") not in names))
+        left.seek(0)
+        return replace(request, names=left)
 
-    with patch.object(copying_part.rsync, "copy", copy):
+    def copy(runner, requests, *, on_outcome, **more):
+        def heard(outcome):
+            said = says(names[0]) if says else rsync.CopyOutcome()
+            on_outcome(
+                replace(
+                    outcome,
+                    vanished=(*outcome.vanished, *said.vanished),
+                    unread=(*outcome.unread, *said.unread),
+                    unwritable=(*outcome.unwritable, *said.unwritable),
+                )
+            )
+
+        real(runner, map(without_names, requests), on_outcome=heard, **more)
+
+    with contextlib.ExitStack() as opened, patch.object(copying_part.rsync, "copy", copy):
         yield
 
 

@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from flashback.compare import spool
 from flashback.config.values import Symlinks
 from tests.conftest import run
 from tests.tools.test_copy import MIB, Rig, folder, rig  # noqa: F401 - fixtures
+
+
+@pytest.fixture(autouse=True)
+def many_pieces(monkeypatch):
+    """So that several rsyncs work on the same directories at the same time."""
+    monkeypatch.setattr(spool, "PIECE", 5)
+
 
 NAMES = [b"a", b"b", b"a b", b"a-", b"\xff", b"new\nline", b"B", b"#x", b"[y]", b"long" * 60]
 

@@ -9,10 +9,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks import copying, trees
+from flashback.compare import spool
 from flashback.config.values import Symlinks
 from tests.conftest import mounted_btrfs
 
 pytestmark = pytest.mark.tools
+
+
+@pytest.fixture(autouse=True)
+def many_pieces(monkeypatch):
+    """So that several rsyncs work on the same directories at the same time."""
+    monkeypatch.setattr(spool, "PIECE", 100)
 
 
 @pytest.fixture

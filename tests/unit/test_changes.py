@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
 import pytest
 
-from flashback.compare.changes import IN_PLACE_FROM, ChangeSet, Spool
+from flashback.compare import spool as spool_room
+from flashback.compare.changes import IN_PLACE_FROM, ChangeSet
 from flashback.compare.comparison import compare
+from flashback.compare.spool import Spool
+from flashback.core.errors import NotFinished
 from flashback.walk.listing import Entry, Kept, Kind, order
 
 FILE, DIRECTORY, SYMLINK = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK
@@ -190,17 +194,65 @@ def test_the_counts_are_json(collect):
     json.dumps(collect([entry(b"\xff/a")], []).as_json())
 
 
-def test_large_files_with_holes_are_listed_apart_as_long_as_they_have_one_name(collect):
-    holed = {"size": BIG, "blocks": 8}
-    master = [entry(b"full", size=BIG), entry(b"holed", **holed), entry(b"small", size=9000, blocks=8)]
+HOLED = {"size": BIG, "blocks": 8}
+
+
+def test_large_files_with_holes_are_listed_apart(collect):
+    master = [entry(b"full", size=BIG), entry(b"holed", **HOLED), entry(b"small", size=9000, blocks=8)]
     changes = collect(master, [])
-    assert (list(changes.whole), list(changes.holes), changes.whole_has_holes) == (
-        [b"full", b"small"],
-        [b"holed"],
-        False,
-    )
-    linked = collect([entry(b"a", nlink=2, ino=5, **holed), entry(b"b", nlink=2, ino=5, **holed)], [])
-    assert (list(linked.whole), list(linked.holes), linked.whole_has_holes) == ([b"a", b"b"], [], True)
+    assert (list(changes.whole), list(changes.holes)) == ([b"full", b"small"], [b"holed"])
+
+
+def test_all_names_of_a_file_with_holes_are_on_one_list_whatever_is_to_be_done_to_each(collect):
+    names = {name: entry(name, nlink=3, ino=5, **HOLED) for name in (b"a", b"b", b"c")}
+    other = entry(b"b", nlink=1, ino=6, **HOLED)
+    changes = collect(names.values(), [names[b"a"], other])
+    assert (list(changes.whole), list(changes.holes)) == ([], [b"a", b"b", b"c"])
+
+
+def test_no_piece_of_a_list_is_longer_than_a_program_should_hold_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_room, "PIECE", 3)
+    spool = Spool(tmp_path, with_root=True)
+    for name in (b"", *b"abcdefgh".hex(" ").encode().split()):
+        spool.add(name)
+    pieces = [piece.read() for piece in spool.pieces()]
+    assert [piece.count(b"\0") for piece in pieces] == [3, 3, 2]
+    assert all(piece.startswith(b"./") for piece in pieces)
+    assert b"".join(pieces).replace(b"./", b"").split(b"\0")[:-1] == [name for name in spool if name]
+
+
+def test_the_pieces_of_a_list_can_be_had_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_room, "PIECE", 1)
+    spool = Spool(tmp_path)
+    for name in (b"a", b"b"):
+        spool.add(name)
+    assert [piece.read() for piece in spool.pieces()] == [piece.read() for piece in spool.pieces()] == [b"a\0", b"b\0"]
+
+
+def test_where_there_is_no_memory_for_a_piece_it_is_not_the_drive_that_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr(spool_room, "PIECE", 1)
+    spool = Spool(tmp_path)
+    for name in (b"a", b"b"):
+        spool.add(name)
+    spool.settle()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pread", full)
+    with pytest.raises(NotFinished, match="no memory"):
+        next(spool.pieces())
+
+
+def test_the_names_of_one_file_are_never_in_two_pieces(collect, monkeypatch):
+    monkeypatch.setattr(spool_room, "PIECE", 2)
+    linked = [entry(name, nlink=3, ino=5) for name in (b"b", b"c", b"d")]
+    changes = collect([entry(b"a"), *linked, *(entry(name, nlink=2, ino=9) for name in (b"e", b"f"))], [])
+    pieces = [piece.read().split(b"\0")[:-1] for piece in changes.whole.pieces()]
+    assert [[name.removeprefix(b"./") for name in piece] for piece in pieces] == [
+        [b"a", b"b", b"c", b"d"],
+        [b"e", b"f"],
+    ]
 
 
 def test_a_file_with_holes_of_which_only_attributes_differ_is_not_written_anew(collect):

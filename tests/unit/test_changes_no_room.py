@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.changes import ChangeSet
 from flashback.compare.comparison import compare
+from flashback.compare.spool import Spool
 from flashback.walk.listing import Entry, Kind
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flashback.compare.comparison import Change, What, compare
+from flashback.compare.comparison import compare
+from flashback.compare.values import Change, What
 from flashback.walk.listing import Entry, Kept, Kind, order
 
 FILE, DIRECTORY, SYMLINK, OTHER = Kind.FILE, Kind.DIRECTORY, Kind.SYMLINK, Kind.OTHER

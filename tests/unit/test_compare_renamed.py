@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashback.compare import differing
-from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.changes import ChangeSet
 from flashback.compare.comparison import compare
 from flashback.compare.differing import Differing, Sorted
 from flashback.compare.known import Draft, Since
 from flashback.compare.renamed import Look, each, noting, with_renames
 from flashback.compare.renames import Search
+from flashback.compare.spool import Spool
 from flashback.walk.listing import Entry, Kept, Kind, order
 
 NAMES = [b"a", b"b", b"c", b"d"]

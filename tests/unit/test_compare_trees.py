@@ -7,7 +7,8 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flashback.compare.comparison import What, compare
+from flashback.compare.comparison import compare
+from flashback.compare.values import What
 from flashback.walk.listing import Entry, Kept, Kind, order
 
 PATHS = [b"a", b"b", b"d", b"d/a", b"d/d", b"d/d/a", b"d/d/b", b"d-", b"d a", b"\xff"]

@@ -14,12 +14,13 @@ import pytest
 from flashback.backup.history import of_entry
 from flashback.catalogue import file as files
 from flashback.compare import differing
-from flashback.compare.changes import ChangeSet, Spool
+from flashback.compare.changes import ChangeSet
 from flashback.compare.comparison import compare
 from flashback.compare.differing import Differing
 from flashback.compare.known import Draft, Since
 from flashback.compare.renamed import Look, each, noting, with_renames
 from flashback.compare.renames import Search
+from flashback.compare.spool import Spool
 from flashback.walk.listing import Entry, Kind
 
 FEW = 1_000

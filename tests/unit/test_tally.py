@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashback.compare import tally
-from flashback.compare.comparison import Change, What
 from flashback.compare.tally import Counts, Tally, is_spare
+from flashback.compare.values import Change, What
 from flashback.walk.listing import Entry, Kind
 
 

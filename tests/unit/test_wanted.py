@@ -17,10 +17,10 @@ from flashback.recover.wanted import Wanted, When, wanted, when
 
 @pytest.fixture
 def masters(tmp_path: Path) -> tuple[Master, ...]:
-    (tmp_path / "home/Documents/work").mkdir(parents=True)
+    (tmp_path / "home/Documents/letters").mkdir(parents=True)
     return (
         Master("documents", tmp_path / "home/Documents"),
-        Master("work", tmp_path / "home/Documents/work"),
+        Master("letters", tmp_path / "home/Documents/letters"),
     )
 
 
@@ -33,8 +33,8 @@ def masters(tmp_path: Path) -> tuple[Master, ...]:
         ("home/Documents/", "documents", b""),
         ("documents:b//c/", "documents", b"b/c"),
         ("documents:", "documents", b""),
-        ("home/Documents/work/x", "work", b"x"),
-        ("home/Documents/worker", "documents", b"worker"),
+        ("home/Documents/letters/x", "letters", b"x"),
+        ("home/Documents/letterset", "documents", b"letterset"),
         ("home/Documents/a:b", "documents", b"a:b"),
         ("home/Documents/\udcff", "documents", b"\xff"),
     ],
@@ -136,9 +136,9 @@ def test_what_is_neither_a_state_nor_a_time_is_refused(snapshot, at):
 
 def test_a_file_with_a_colon_in_its_name_is_that_file_if_it_is_there(masters, tmp_path):
     inside = tmp_path / "home/Documents"
-    (inside / "work:2026").touch()
-    assert wanted("work:2026", masters, cwd=inside) == Wanted("documents", b"work:2026", inside)
-    assert wanted("work:2027", masters, cwd=inside).master == "work"
+    (inside / "letters:2026").touch()
+    assert wanted("letters:2026", masters, cwd=inside) == Wanted("documents", b"letters:2026", inside)
+    assert wanted("letters:2027", masters, cwd=inside).master == "letters"
 
 
 def test_a_file_with_a_colon_that_is_gone_is_that_file_where_no_master_is_called_so(masters, tmp_path):

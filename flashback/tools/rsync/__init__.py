@@ -10,20 +10,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
-from flashback.core.command import Command, CommandFailed, Result, Runner
-from flashback.core.errors import NotFinished
+from flashback.core.command import Command, Result, Runner, Stream
+from flashback.core.errors import FlashbackError, NotFinished
 from flashback.core.text import shown
 from flashback.tools.rsync.heard import TICK, CopyOutcome, Heard, Progress, Trouble
 
 __all__ = ["TICK", "CopyOutcome", "CopyRequest", "Links", "Progress", "RestoreRequest", "Trouble", "copy", "restore"]
 
 PROGRAM: Final = "rsync"
+AT_ONCE: Final = 2
+"""So many rsyncs at a time: while one reads its list or waits for the drive, the other copies. Three gained no more."""
+_RESULTS: Final = frozenset({0, 23, 24})
 _SHIELDS: Final = {"block_suspend": 36, "net_bind_service": 10}
 """Harmless capabilities with their numbers (linux/capability.h); a container often has the second one only."""
 
@@ -87,28 +91,87 @@ class RestoreRequest:
     owner: str = ""
 
 
-def copy(run: Runner, request: CopyRequest, *, on_progress: Progress, watch: Callable[[], None]) -> CopyOutcome:
-    """Copy what the list names. The exit codes 0, 23 and 24 are a result, 23 by what was said (LINUX 5.6).
+def copy(
+    run: Runner,
+    requests: Iterable[CopyRequest],
+    *,
+    on_progress: Progress,
+    on_outcome: Callable[[CopyOutcome], None],
+    watch: Callable[[], None],
+) -> None:
+    """Copy what the lists name, `AT_ONCE` of them at a time. The lists must have no file in common, under any name.
 
-    Raises `NoSpace`, `NotFinished` when rsync stopped or the drive became read-only, and whatever `watch` raises.
+    They may share directories: each rsync sets the times of those that its names lie in when it has written the last
+    of these, so that the one that writes last also sets them last. The exit codes 0, 23 and 24 are a result, 23 by what
+    was said (LINUX 5.6). `on_progress` is told sums, `on_outcome` what became of each list once all have ended.
+
+    Raises `NoSpace`, `NotFinished` when rsync stopped or the drive became read-only: then no other is begun, but those
+    under way come to their end, since one that is killed may leave half a file under a name of its own. Whatever
+    `watch` raises stops them at once.
     """
-    roots = (os.fsencode(os.path.realpath(request.master)), os.fsencode(request.destination))
-    heard = Heard(roots, on_progress)
-    command = Command(
-        _argv(request),
-        stdin=request.names,
-        ok=frozenset({0, 23, 24}),
-        cwd=f"/proc/self/fd/{request.source}",
-        dies_with_us=True,
-    )
-    try:
-        result = run.stream(command, on_out=heard.out, on_err=heard.err, watch=watch)
-    except CommandFailed as failure:
-        watch()  # a drive that is gone is the better explanation
-        heard.judge(failure.result)
-        raise _stopped(failure.result) from failure
-    heard.judge(result)
-    return heard.outcome()
+    sums, parts = _Sums(on_progress), list[_Part]()
+
+    def streams() -> Iterator[Stream]:
+        for request in requests:
+            if any(part.problem for part in parts):
+                return
+            parts.append(_Part(request, sums, watch))
+            yield parts[-1].stream()
+
+    run.streams(streams(), at_once=AT_ONCE, watch=watch)
+    for part in parts:
+        on_outcome(part.heard.outcome())
+    for part in parts:
+        if part.problem is not None:
+            raise part.problem
+
+
+class _Part:
+    """One list, and what rsync says of it. `problem` is what concerns the drive as a whole."""
+
+    def __init__(self, request: CopyRequest, sums: _Sums, watch: Callable[[], None]) -> None:
+        roots = (os.fsencode(os.path.realpath(request.master)), os.fsencode(request.destination))
+        self._request, self._sums, self._watch = request, sums, watch
+        self._number = sums.begun()
+        self.heard = Heard(roots, partial(sums.told, self._number))
+        self.problem: FlashbackError | None = None
+
+    def stream(self) -> Stream:
+        """The rsync that copies it."""
+        request = self._request
+        command = Command(_argv(request), stdin=request.names, cwd=f"/proc/self/fd/{request.source}", dies_with_us=True)
+        return Stream(command, self.heard.out, self.heard.err, self._end)
+
+    def _end(self, result: Result) -> None:
+        if result.code not in _RESULTS:
+            self._watch()  # a drive that is gone is the better explanation
+        try:
+            self._sums.ended(self._number, _judged(result, self.heard))
+        except FlashbackError as problem:
+            self.problem = problem
+
+
+class _Sums:
+    """What several rsyncs have done, as one sum: bytes and files of each."""
+
+    def __init__(self, on_progress: Progress) -> None:
+        self._on_progress = on_progress
+        self._parts: list[tuple[int, int]] = []
+        self._current = b""
+
+    def begun(self) -> int:
+        """One more; by this number it is known."""
+        self._parts.append((0, 0))
+        return len(self._parts) - 1
+
+    def told(self, part: int, done: int, files: int, current: bytes) -> None:
+        self._parts[part], self._current = (done, files), current
+        self._on_progress(sum(part[0] for part in self._parts), sum(part[1] for part in self._parts), current)
+
+    def ended(self, part: int, outcome: CopyOutcome) -> None:
+        """Tell its end, too: what it said last may have come too soon after what it said before."""
+        done, files = self._parts[part]
+        self.told(part, max(done, outcome.copied + outcome.same), max(files, outcome.files), self._current)
 
 
 def restore(run: Runner, request: RestoreRequest, *, on_progress: Progress, watch: Callable[[], None]) -> CopyOutcome:
@@ -126,20 +189,19 @@ def restore(run: Runner, request: RestoreRequest, *, on_progress: Progress, watc
     owner = (f"--chown={request.owner}",) if request.owner else ()
     says = ("--info=progress2,stats2,nonreg1", "--no-h", "--outbuf=L", "--out-format=@%n")
     argv = (PROGRAM, *words, "--whole-file", *sparse, *owner, f"--temp-dir={ours}/{request.temporary}", *says)
-    command = Command(
-        (*argv, "--files-from=-", "--from0", *_detour("", f"{source}/"), "./"),
-        stdin=request.names,
-        ok=frozenset({0, 23, 24}),
-        cwd=here,
-        dies_with_us=True,
-    )
-    try:
-        result = run.stream(command, on_out=heard.out, on_err=heard.err, watch=watch)
-    except CommandFailed as failure:
+    argv = (*argv, "--files-from=-", "--from0", *_detour("", f"{source}/"), "./")
+    command, ended = Command(argv, stdin=request.names, cwd=here, dies_with_us=True), list[Result]()
+    run.streams([Stream(command, heard.out, heard.err, ended.append)], at_once=1, watch=watch)
+    if ended[0].code not in _RESULTS:
         watch()
-        heard.judge(failure.result)
-        raise _stopped(failure.result) from failure
+    return _judged(ended[0], heard)
+
+
+def _judged(result: Result, heard: Heard) -> CopyOutcome:
+    """What came of it. Raises what concerns the drive as a whole, and `NotFinished` where rsync stopped."""
     heard.judge(result)
+    if result.code not in _RESULTS:
+        raise _stopped(result)
     return heard.outcome()
 
 

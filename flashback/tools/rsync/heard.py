@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flashback.core.command import Result
+from flashback.core.descent import is_below
 from flashback.core.errors import NoSpace, NotFinished
 from flashback.core.text import shown
 
@@ -62,6 +63,10 @@ _NO_WAY: Final = re.compile(rb"could not make way for [\w ]+: (.*)")
 _VANISHED: Final = re.compile(rb'(?:\w+ has vanished|symlink has no referent): "(.*)"')
 _TOO_LONG: Final = re.compile(rb"(?:rsync: )?(?:\[\w+\] )?skipping overly long name: \"?(.*?)\"?")
 _TEMPORARY: Final = re.compile(rb"\.(.+)\.[A-Za-z0-9]{6}")
+_ATTRIBUTE: Final = re.compile(rb"\b[lf]?(?:remove|get)xattr\(")
+_RACED: Final = frozenset({errno.ENODATA, errno.ERANGE})
+"""An attribute of a directory was removed or replaced between two calls: another rsync has files in it to copy, and
+gives it the same attributes (3.5.0: "rsync_xal_set: fremovexattr(...) failed", "get_xattr_data: lgetxattr(...)")."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 _GO_ON: Final = "make room there, then give the same command again: what was copied is not copied again"
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -93,6 +98,7 @@ class Heard:
         self._retained: dict[bytes, None] = {}
         self._errors: dict[int, bytes] = {}
         self._unknown = b""
+        self._raced = False
 
     def out(self, line: bytes) -> None:
         """A name, a line of progress or a statistic."""
@@ -106,7 +112,7 @@ class Heard:
         elif found := _STATISTIC.match(line):
             self._statistics[found[1]] = int(found[2])
         elif found := _SKIPPED.fullmatch(line):
-            self._vanished[decoded(found[1] or found[2])] = None
+            self._vanished[self._relative(found[1] or found[2])] = None
 
     def err(self, line: bytes) -> None:
         """A complaint."""
@@ -117,7 +123,7 @@ class Heard:
         elif found := _VANISHED.fullmatch(line):
             self._vanished[self._relative(found[1])] = None
         elif found := _NO_WAY.fullmatch(line):
-            _note(self._unwritable, decoded(found[1]), "something else stands in its place on the drive")
+            _note(self._unwritable, self._relative(found[1]), "something else stands in its place on the drive")
         elif found := _TOO_LONG.fullmatch(line):
             _note(self._unread, self._relative(found[1]), number=errno.ENAMETOOLONG)
         elif not line.startswith((b"rsync error:", b"rsync warning:", b"WARNING:", b"***")):
@@ -125,7 +131,9 @@ class Heard:
 
     def _system_error(self, who: bytes, what: bytes, number: int) -> None:
         path = self._path_in(what)
-        if who == b"sender" and number in _GONE:
+        if who != b"sender" and number in _RACED and _ATTRIBUTE.search(what):
+            self._raced = True
+        elif who == b"sender" and number in _GONE:
             self._vanished[path] = None
         elif who == b"sender":
             _note(self._unread, path, number=number)
@@ -152,11 +160,14 @@ class Heard:
         return directory + slash + temporary[1] if temporary and b"mkstemp" in what else path
 
     def _relative(self, name: bytes) -> bytes:
+        """A path below the copy; `b""` is the copy itself (which rsync calls `.`), and whatever is no such path."""
         path = decoded(name)
         for root in self._roots:
             if path.startswith(root + b"/"):
-                return path[len(root) + 1 :].removeprefix(b"./")
-        return path.removeprefix(b"./")
+                path = path[len(root) + 1 :]
+                break
+        path = path.removeprefix(b"./")
+        return path if is_below(path) else b""
 
     def judge(self, result: Result) -> None:
         """Raise what concerns the drive, or the `place` that is restored to, as a whole: full, or read-only."""
@@ -171,7 +182,8 @@ class Heard:
                 f"{place} became read-only while it was being written to",
                 hint="the kernel log (`dmesg`) says why; check the drive before using it again",
             )
-        if result.code == 23 and not (self._vanished or self._unread or self._unwritable):
+        nothing = not (self._vanished or self._unread or self._unwritable)
+        if result.code == 23 and nothing and (self._unknown or not self._raced):
             _note(self._unwritable, b"", shown(self._unknown) or "rsync did not say what could not be copied")
 
     def outcome(self) -> CopyOutcome:
