@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import shlex
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final, Protocol, Self, cast
+from typing import IO, Final, Protocol, cast
 
+from flashback.core.ears import Ears
 from flashback.core.errors import FlashbackError, Missing
 from flashback.core.secret import Secret
 
@@ -26,15 +26,10 @@ SECOND_SECRET: Final = "{second-secret}"  # noqa: S105 - a place-holder, not a s
 """Stands in an argv for the path of a descriptor from which `Command.second_secret` is read."""
 PATIENCE: Final = 5.0
 """Seconds between asking a child to end and killing it."""
-_WHEN_WE_ARE_GONE: Final = 'trap "" HUP INT TERM; read -r word || exec "$@"'
-"""For sh(1): nothing can be read any more when nobody is left who could write."""
 _IF_WE_LIVE: Final = '[ "$PPID" = "$0" ] && exec "$@"'
 """For sh(1): a parent that was killed before the kernel was asked to pass its death on is not the parent any more."""
 TICK: Final = 0.5
 """Seconds between two looks at `watch` while a child is silent."""
-PAUSE: Final = 0.01
-"""Seconds for which a talkative child is left to itself: rsync says two lines for each file, and being woken for each
-takes as long as the copying of a small one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +101,18 @@ class ProgramMissing(Missing):
         self.program = program
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A program that is listened to: `on_out` and `on_err` get each line as it comes (ended by newline or carriage
+    return, without it), `on_end` the result, whatever its code. Each may raise.
+    """
+
+    command: Command
+    on_out: Callable[[bytes], None]
+    on_err: Callable[[bytes], None]
+    on_end: Callable[[Result], None]
+
+
 class Runner(Protocol):
     """What the tools need of this room."""
 
@@ -121,10 +128,14 @@ class Runner(Protocol):
         on_err: Callable[[bytes], None],
         watch: Callable[[], None],
     ) -> Result:
-        """Run, giving each line (ended by newline or carriage return, without it) away as it comes.
+        """Run, giving each line away as it comes.
 
         `watch` is called at least every `TICK` seconds and may raise: the child is then stopped.
         """
+        ...
+
+    def streams(self, streams: Iterable[Stream], *, at_once: int, watch: Callable[[], None]) -> None:
+        """Run several, `at_once` at a time, each begun when there is a place for it. What is raised stops them all."""
         ...
 
 
@@ -163,30 +174,38 @@ class Programs:
         on_err: Callable[[bytes], None],
         watch: Callable[[], None],
     ) -> Result:
-        """See `Runner`. The result keeps no output but the last 64 KiB of standard error."""
-        kept = bytearray()
+        """See `Runner`."""
+        ended: list[Result] = []
+        self.streams([Stream(command, on_out, on_err, ended.append)], at_once=1, watch=watch)
+        return _judged(ended[0])
 
-        def on_err_kept(line: bytes) -> None:
-            kept.extend(line + b"\n")
-            del kept[: -64 * 1024]
-            on_err(line)
-
-        with self._started(command) as child:
-            _pump({cast("IO[bytes]", child.stdout): on_out, cast("IO[bytes]", child.stderr): on_err_kept}, watch)
+    def streams(self, streams: Iterable[Stream], *, at_once: int, watch: Callable[[], None]) -> None:
+        """See `Runner`. The results keep no output but the last 64 KiB of standard error."""
+        waiting, running, looked = iter(streams), list[_Running](), time.monotonic()
+        with contextlib.ExitStack() as all_of_them, Ears() as ears:
             while True:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(TICK)
-                    break
-                watch()
-        return _judged(Result(command, child.returncode, b"", bytes(kept)))
+                while len(running) < at_once and (stream := next(waiting, None)) is not None:
+                    one = all_of_them.enter_context(contextlib.ExitStack())
+                    with self._held():  # a signal must not come before it is noted that the child is to be stopped
+                        running.append(_Running(stream, one.enter_context(self._started(stream.command)), one))
+                    running[-1].be_heard(ears)
+                if not running:
+                    return
+                ears.listen(TICK)
+                if time.monotonic() - looked >= TICK:
+                    looked = time.monotonic()
+                    watch()
+                for each in [each for each in running if each.is_silent(ears)]:
+                    running.remove(each)
+                    each.end(watch)
 
     @contextlib.contextmanager
     def _started(self, command: Command) -> Iterator[subprocess.Popen[bytes]]:
-        argv = [self._found(command.argv[0]), *command.argv[1:]]
+        argv = [self.found(command.argv[0]), *command.argv[1:]]
         inherited: tuple[int, ...] = ()
         if command.dies_with_us:
             shell = ("/bin/sh", "-c", _IF_WE_LIVE, str(os.getpid()))
-            argv = [self._found("setpriv"), "--pdeathsig", "KILL", "--", *shell, *argv]
+            argv = [self.found("setpriv"), "--pdeathsig", "KILL", "--", *shell, *argv]
         if command.second_secret is not None:
             reading = _pipe_holding(command.second_secret)
             inherited = (reading,)
@@ -221,67 +240,26 @@ class Programs:
         """The same, whose children inherit these descriptors."""
         return Programs(self.environment["PATH"], self._held, descriptors)
 
-    def begun(self, argv: tuple[str, ...], stdin: int) -> subprocess.Popen[bytes]:
-        """A shell that runs `argv` when nobody is left who could write to `stdin`. Raises `ProgramMissing`."""
-        words = ("/bin/sh", "-c", _WHEN_WE_ARE_GONE, "flashback", self._found(argv[0]), *argv[1:])
+    def begun(self, argv: tuple[str, ...], stdin: int) -> Callable[[], None]:
+        """Start what outlives us, by its path. The answer waits for its end, `PATIENCE` seconds at most."""
         nowhere = subprocess.DEVNULL
         with self._held():
-            return subprocess.Popen(
-                words, stdin=stdin, stdout=nowhere, stderr=nowhere, env=self.environment, start_new_session=True
+            child = subprocess.Popen(
+                argv, stdin=stdin, stdout=nowhere, stderr=nowhere, env=self.environment, start_new_session=True
             )
 
-    def _found(self, program: str) -> str:
+        def wait() -> None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(PATIENCE)
+
+        return wait
+
+    def found(self, program: str) -> str:
+        """Its path. Raises `ProgramMissing`."""
         found = shutil.which(program, path=self.environment["PATH"])
         if found is None:
             raise ProgramMissing(program)
         return found
-
-
-class Heir:
-    """What is done should this process be killed, from `begin` on and until `let_go`. To be used in a `with`.
-
-    The kernel closes our descriptors, whatever kills us. A shell reads from a pipe of which we, and the programs that
-    inherit `descriptor`, hold the other end, and runs `argv` when all of them are gone. Leaving the `with` by an
-    exception does the same.
-    """
-
-    def __init__(self, programs: Programs, argv: tuple[str, ...]) -> None:
-        self._programs = programs
-        self._argv = argv
-        self._shell: subprocess.Popen[bytes] | None = None
-        self._reading, self.descriptor = -1, -1
-
-    def __enter__(self) -> Self:
-        self._reading, self.descriptor = os.pipe()
-        return self
-
-    @property
-    def run(self) -> Programs:
-        """Starts programs that inherit `descriptor`."""
-        return self._programs.handing(self.descriptor)
-
-    def begin(self) -> None:
-        """From now on. May be called twice. Raises `ProgramMissing`."""
-        if self._shell is None:
-            self._shell = self._programs.begun(self._argv, self._reading)
-
-    def let_go(self) -> None:
-        """No longer: what it was for is seen to."""
-        if self._shell is not None and self.descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.write(self.descriptor, b"\n")
-        self._end()
-
-    def __exit__(self, *_raised: object) -> None:
-        self._end()
-
-    def _end(self) -> None:
-        for descriptor in {self._reading, self.descriptor} - {-1}:
-            os.close(descriptor)
-        self._reading = self.descriptor = -1
-        if self._shell is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._shell.wait(PATIENCE)
 
 
 def _pipe_holding(secret: Secret) -> int:
@@ -301,29 +279,41 @@ def _judged(result: Result) -> Result:
     return result
 
 
-def _pump(streams: dict[IO[bytes], Callable[[bytes], None]], watch: Callable[[], None]) -> None:
-    """Give away lines until every stream has ended."""
-    rests: dict[IO[bytes], bytes] = dict.fromkeys(streams, b"")
-    looked = time.monotonic()
-    with selectors.DefaultSelector() as selector:
-        for each in streams:
-            selector.register(each, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _events in selector.select(TICK):
-                stream = cast("IO[bytes]", key.fileobj)
-                data = os.read(stream.fileno(), 65536)
-                lines = (rests[stream] + data).replace(b"\r", b"\n").split(b"\n")
-                rests[stream] = lines.pop()
-                if not data:
-                    selector.unregister(stream)
-                    lines.append(rests.pop(stream))
-                for line in filter(None, lines):
-                    streams[stream](line)
-                if data:
-                    time.sleep(PAUSE)
-            if time.monotonic() - looked >= TICK:
-                looked = time.monotonic()
-                watch()
+@dataclass(slots=True)
+class _Running:
+    """A program that is listened to; `started` gives the child back."""
+
+    stream: Stream
+    child: subprocess.Popen[bytes]
+    started: contextlib.ExitStack
+    kept: bytearray = field(default_factory=bytearray)
+
+    @property
+    def _pipes(self) -> tuple[IO[bytes], IO[bytes]]:
+        return cast("IO[bytes]", self.child.stdout), cast("IO[bytes]", self.child.stderr)
+
+    def be_heard(self, ears: Ears) -> None:
+        out, err = self._pipes
+        ears.add(out, self.stream.on_out)
+        ears.add(err, self._complain)
+
+    def _complain(self, line: bytes) -> None:
+        self.kept.extend(line + b"\n")
+        del self.kept[: -64 * 1024]
+        self.stream.on_err(line)
+
+    def is_silent(self, ears: Ears) -> bool:
+        return not any(map(ears.hears, self._pipes))
+
+    def end(self, watch: Callable[[], None]) -> None:
+        """Wait for its end, and tell it."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.child.wait(TICK)
+                break
+            watch()
+        self.started.close()
+        self.stream.on_end(Result(self.stream.command, self.child.returncode, b"", bytes(self.kept)))
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:

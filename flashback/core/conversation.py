@@ -46,7 +46,7 @@ def converse(
     Whatever it asks without echo (a passphrase, a token's PIN) goes to `answer`, word for word; `None` means that the
     person gave up, and the program is ended. Every other line goes to `hear` ("touch your key").
     Nothing is typed before the program has switched echo off: cryptsetup throws away what came earlier, and the
-    terminal would show it. `inherits` is a descriptor that it gets (see `command.Heir`). Raises `ProgramMissing`.
+    terminal would show it. `inherits` is a descriptor that it gets (see `heir.Heir`). Raises `ProgramMissing`.
     """
     import pexpect
 

@@ -12,6 +12,11 @@ DEEPEST: Final = 4096
 """More directories than a path of 4095 bytes can name: so many are open at a time at most, one for each level."""
 
 
+def is_below(path: bytes) -> bool:
+    """Whether it can be the path of something that lies in a directory, or deeper: no absolute one, no `.`, no `..`."""
+    return b"\0" not in path and not any(part in {b"", b".", b".."} for part in path.split(b"/"))
+
+
 class Descent:
     """Finds what lies below the directory that is open as `root` (not closed here), and on its file system.
 
@@ -39,7 +44,7 @@ class Descent:
         way there is not made of directories of this subvolume.
         """
         directory, _slash, name = path.rpartition(b"/")
-        if any(part in {b"", b".", b".."} for part in path.split(b"/")) or b"\0" in path:
+        if not is_below(path):
             raise ValueError(f"not a path below a copy: {path!r}")
         if directory != self._where:
             self._leave()

@@ -7,6 +7,8 @@ from typing import Final, NoReturn
 
 LONGEST: Final = 8 * 1024 * 1024
 """cryptsetup's own limit for a key file is 8 MiB (`cryptsetup --help`)."""
+TRIES: Final = 3
+"""How often a passphrase is asked for before it counts as refused."""
 
 _PR_SET_DUMPABLE: Final = 4
 

@@ -23,7 +23,7 @@ from flashback.core.stack import ResourceStack
 from flashback.core.text import number, shown
 from flashback.core.way import walked
 from flashback.drive import layout, states
-from flashback.drive.leftover import put_away_own
+from flashback.drive.leftover import guarded, put_away_own
 from flashback.drive.reading import open_elsewhere
 from flashback.drive.recognise import Candidate, check_identity
 from flashback.drive.session import AS_COMMITTED, OpenDrive, Session, mapping_name, prove_destination
@@ -92,8 +92,7 @@ def _browsed(context: Context, candidate: Candidate, where: Path | None, caller:
 def _open(context: Context, candidate: Candidate, stack: ResourceStack, place: Path, *, own: bool, caller: int) -> None:
     known = candidate.known
     check_identity(candidate)
-    mapping = _mapping(context, candidate, stack)
-    with _top(context, candidate, mapping) as drive:
+    with _mapping(context, candidate, stack) as mapping, _top(context, candidate, mapping) as drive:
         folders = _folders(context, drive)
         if not folders:
             raise DriveError(f"{known.name} holds no state of any master yet", hint=f"flashback run {known.name}")
@@ -112,22 +111,29 @@ def _open(context: Context, candidate: Candidate, stack: ResourceStack, place: P
     context.tell(Note(f"{known.name}: {number(len(folders), 'state')} to be seen in {shown(str(place))}"))
 
 
-def _mapping(context: Context, candidate: Candidate, stack: ResourceStack) -> str:
-    """The mapping: somebody else's, if there is one, else one of our own, read-only."""
+@contextmanager
+def _mapping(context: Context, candidate: Candidate, stack: ResourceStack) -> Iterator[str]:
+    """The mapping: somebody else's, if there is one, else one of our own, read-only.
+
+    Ours closes when its last mount goes, at once where it has none, should we be killed in the block.
+    """
     known, volume = candidate.known, candidate.volume
     found = open_elsewhere(candidate)
     if found is not None:
         if os.path.realpath(found.backing or "") != os.path.realpath(volume.path):
             raise DriveError(f"{found.name}, which says it is {known.name}, does not lie on {volume.path}")
-        return found.name
+        yield found.name
+        return
     if cryptsetup.is_open(mapping_name(known)):
         put_away_own(context, mapping_name(known))
     mapping = f"{mapping_name(known)}-browse"
     if cryptsetup.is_open(mapping):
         raise StillHeld([f"something else is open as {mapping}"], hint=f"put it away first: cryptsetup close {mapping}")
     stack.intend(f"the LUKS mapping {mapping}", lambda: cryptsetup.close(context.run, mapping))
-    Session(context, candidate).unlock(mapping, read_only=True)
-    return mapping
+    with guarded(context, mapping) as heir:
+        Session(context, candidate).unlock(mapping, read_only=True, heir=heir)
+        yield mapping
+        heir.let_go()
 
 
 @contextmanager

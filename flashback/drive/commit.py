@@ -22,9 +22,8 @@ def commit(drive: OpenDrive) -> None:
         btrfs.sync(drive.root)
     except OSError as problem:
         drive.watch()
-        if (
-            problem.errno == errno.ENOSPC
-        ):  # no `NoSpace`: done again once there is room, a sync would say that all is well
+        if problem.errno == errno.ENOSPC:
+            # No `NoSpace`: done again once there is room, a sync would say that all is well.
             raise NotFinished(
                 f"{name} is full: not all that was written has found room",
                 hint=f"flashback prune {name} makes room, then: flashback run {name}. It carries on where it stopped",

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from flashback.core.command import Heir
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, StillHeld
 from flashback.core.events import Note
+from flashback.core.heir import Heir
 from flashback.core.locks import locked
 from flashback.core.text import shown
-from flashback.tools import block, cryptsetup, mount
+from flashback.tools import block, cryptsetup, dmsetup, mount
 
 PREFIX: Final = "flashback-"
 """How the names of our mappings begin."""
@@ -43,7 +43,7 @@ def closing_with_us(context: Context, mapping: str) -> Iterator[None]:
 
 def guarded(context: Context, mapping: str) -> Heir:
     """Who has the kernel close the mapping when its last user goes, should we be killed before we have seen to it."""
-    return Heir(context.run, (*cryptsetup.CLOSE_DEFERRED, mapping))
+    return Heir(context.run, (*dmsetup.REMOVE_DEFERRED, mapping))
 
 
 def put_away_own(context: Context, mapping: str) -> None:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from flashback.core.command import Heir
 from flashback.core.context import Context
 from flashback.core.errors import (
     DriveError,
@@ -28,6 +27,7 @@ from flashback.core.errors import (
     StillHeld,
 )
 from flashback.core.events import Step, StepBegun, StepDone
+from flashback.core.heir import Heir
 from flashback.core.locks import locked
 from flashback.core.stack import ResourceStack
 from flashback.drive import layout, marker
@@ -200,7 +200,7 @@ class Session:
                 hint=f"put that one away first: cryptsetup close {mapping_name(known)}",
             )
 
-    def unlock(self, mapping: str, *, read_only: bool, heir: Heir | None = None) -> None:
+    def unlock(self, mapping: str, *, read_only: bool, heir: Heir) -> None:
         """Open the mapping, once it is our turn (see `unlock.unlock`)."""
         unlock(self.context, self.candidate.volume, mapping, self._turn, self._presence, read_only=read_only, heir=heir)
 
@@ -273,8 +273,9 @@ def mapping_name(known: KnownDrive) -> str:
 
 def put_away(context: Context, mapping: str) -> None:
     """Unmount the mapping wherever we see it mounted, then close it. Raises `StillHeld` with who is in the way."""
-    for place in mount.mounts_of(device_number(mapping)):
-        mount.unmount(context.run, Path(place.target))
+    with contextlib.suppress(FileNotFoundError):  # it was to close with its last mount, and that has gone
+        for place in mount.mounts_of(device_number(mapping)):
+            mount.unmount(context.run, Path(place.target))
     try:
         cryptsetup.close(context.run, mapping)
     except StillHeld as problem:

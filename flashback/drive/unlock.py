@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
-from flashback.core.command import Heir
 from flashback.core.context import Context
 from flashback.core.errors import PassphraseRefused
 from flashback.core.events import Note
-from flashback.core.secret import Secret
+from flashback.core.heir import Heir
+from flashback.core.secret import TRIES, Secret
 from flashback.core.text import shown
 from flashback.drive.turn import Turn
 from flashback.tools import block, cryptsetup
-
-TRIES: Final = 3
 
 
 def unlock(
@@ -25,7 +22,7 @@ def unlock(
     presence: block.Presence,
     *,
     read_only: bool,
-    heir: Heir | None,
+    heir: Heir,
 ) -> None:
     """Open the mapping with what is known, else by asking, once it is our turn; `heir` is begun then.
 
@@ -36,14 +33,12 @@ def unlock(
 
     def our_turn(given: Secret | None = None) -> None:
         turn.wait(presence, given)
-        if heir is not None:
-            heir.begin()
+        heir.begin()
 
     if not leaves:
         our_turn()
     if known is not None:
-        run = context.run if heir is None else heir.run
-        cryptsetup.open_with(run, volume.path, mapping, secret=known, read_only=read_only)
+        cryptsetup.open_with(heir.run, volume.path, mapping, secret=known, read_only=read_only)
         return
 
     def asked(question: str, attempt: int) -> Secret | None:
@@ -54,8 +49,7 @@ def unlock(
             our_turn(given)
         return given
 
-    inherits = None if heir is None else heir.descriptor
-    _by_asking(context, volume, mapping, asked, read_only=read_only, inherits=inherits)
+    _by_asking(context, volume, mapping, asked, read_only=read_only, inherits=heir.descriptor)
 
 
 def _by_asking(
@@ -65,7 +59,7 @@ def _by_asking(
     ask: Callable[[str, int], Secret | None],
     *,
     read_only: bool,
-    inherits: int | None,
+    inherits: int,
 ) -> None:
     for attempt in range(1, TRIES + 1):
         gave_up = False

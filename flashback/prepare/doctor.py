@@ -44,6 +44,7 @@ class Finding:
 
 PROGRAMS: Final = {
     "cryptsetup": {"apt": "cryptsetup-bin", "": "cryptsetup"},
+    "dmsetup": {"apt": "dmsetup", "": "device-mapper"},
     "mkfs.btrfs": {"": "btrfs-progs"},
     "btrfs": {"": "btrfs-progs"},
     "rsync": {"": "rsync"},

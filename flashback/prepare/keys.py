@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, DriveGone, PassphraseRefused, UsageError
 from flashback.core.locks import locked
-from flashback.core.secret import Secret
+from flashback.core.secret import TRIES, Secret
 from flashback.core.text import number
 from flashback.drive import header
 from flashback.drive.header import Slot, SlotKind
@@ -25,8 +25,6 @@ from flashback.prepare.passphrase import new_passphrase
 from flashback.prepare.recovery import new_recovery_key
 from flashback.rotation.ledger import Ledger
 from flashback.tools import block, cryptsetup
-
-TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)

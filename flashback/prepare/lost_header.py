@@ -12,7 +12,7 @@ from typing import Final
 from flashback.core.context import Context
 from flashback.core.errors import DriveError, PassphraseRefused, UsageError
 from flashback.core.locks import locked
-from flashback.core.secret import Secret
+from flashback.core.secret import TRIES, Secret
 from flashback.core.stack import ResourceStack
 from flashback.core.text import rfc3339, shown, size
 from flashback.drive import header, layout
@@ -30,7 +30,6 @@ from flashback.tools import block, btrfs, cryptsetup
 WORD: Final = "restore"
 MAPPING: Final = "flashback-header-check"
 SUPERBLOCK: Final = 64 << 10
-TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from flashback.core.secret import Secret
 SYS_BLOCK: Final = Path("/sys/block")
 SUBSYSTEM: Final = "flashback"
 FOR_FLASH: Final = ("--allow-discards", "--perf-no_read_workqueue", "--perf-no_write_workqueue")
-CLOSE_DEFERRED: Final = ("cryptsetup", "close", "--deferred")
 GONE_WITHIN: Final = 2.0
 """Seconds that the kernel is given for a deferred close that has begun: cryptsetup then finds nothing to close."""
 _REFUSED: Final = "No key available with this passphrase"
@@ -283,7 +282,7 @@ def close_deferred(run: Runner, mapping: str) -> None:
     if not is_open(mapping):
         return
     try:
-        run(Command((*CLOSE_DEFERRED, mapping), ok=frozenset({0, 4})))
+        run(Command(("cryptsetup", "close", "--deferred", mapping), ok=frozenset({0, 4})))
     except CommandFailed as problem:
         raise DriveError(
             f"the mapping {mapping} cannot be told to close by itself: {problem.result.last_words.rstrip('.')}"

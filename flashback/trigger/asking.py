@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from flashback.core.command import ProgramMissing, Runner
-from flashback.core.secret import Secret
+from flashback.core.secret import TRIES, Secret
 from flashback.core.text import shown
 from flashback.tools import ask_password
 from flashback.trigger.links import Link, Links
@@ -40,8 +40,6 @@ class Consent(StrEnum):
 _TOO_SOON: Final = 10.0
 """Seconds. The first question after a start of the machine is cancelled by the boot console's agent, which that of the
 terminals stops (systemd-ask-password-wall.service): what is cancelled that early is asked once more."""
-TRIES: Final = 3
-"""As `drive.unlock.TRIES`."""
 
 
 @dataclass(slots=True)

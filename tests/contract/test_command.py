@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from flashback.core import command
-from flashback.core.command import SECOND_SECRET, Command, CommandFailed, CommandTimedOut, ProgramMissing, Programs
+from flashback.core.command import (
+    SECOND_SECRET,
+    Command,
+    CommandFailed,
+    CommandTimedOut,
+    ProgramMissing,
+    Programs,
+    Stream,
+)
 from flashback.core.secret import Secret
 from flashback.core.signals import Interrupted, StopSignals
 
@@ -322,3 +330,65 @@ def test_an_error_of_the_listener_stops_the_program(fake_programs):
     with pytest.raises(ZeroDivisionError):
         stream(fake_programs.programs, Command(("rsync",)), on_out=on_out)
     assert not is_alive(fake_programs.calls()[0]["pid"])
+
+
+# Several streams.
+
+
+def together(programs, *words, at_once=2, on_end=ignore, watch=ignore):
+    streams = (Stream(Command(("rsync", *map(str, each))), ignore, ignore, on_end) for each in words)
+    programs.streams(streams, at_once=at_once, watch=watch)
+
+
+MEET = """
+os.mkdir(argv[0])
+for _ in range(2000):
+    if os.path.exists(argv[1]):
+        break
+    time.sleep(0.01)
+else:
+    raise SystemExit(7)
+"""
+
+
+def test_streams_run_at_the_same_time(fake_programs, tmp_path):
+    fake_programs.write("rsync", MEET, reads=False)
+    codes = []
+    one, other = tmp_path / "one", tmp_path / "other"
+    together(fake_programs.programs, (one, other), (other, one), on_end=lambda result: codes.append(result.code))
+    assert codes == [0, 0]
+
+
+def test_the_next_stream_is_asked_for_when_there_is_a_place_for_it(fake_programs):
+    fake_programs.write("rsync")
+    said = []
+
+    def streams():
+        for number in range(4):
+            said.append(f"asked {number}")
+            yield Stream(
+                Command(("rsync",)), ignore, ignore, lambda _result, number=number: said.append(f"end {number}")
+            )
+
+    fake_programs.programs.streams(streams(), at_once=1, watch=ignore)
+    assert said == [f"{what} {number}" for number in range(4) for what in ("asked", "end")]
+
+
+def test_what_one_stream_raises_stops_the_others(fake_programs, tmp_path):
+    script = "os.mkdir(argv[0]); time.sleep(60 if argv[1] == 'on' else 0)"
+    fake_programs.write("rsync", script, reads=False)
+
+    def on_end(_result):
+        wait_until((tmp_path / "on").exists)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        together(fake_programs.programs, (tmp_path / "on", "on"), (tmp_path / "off", "off"), on_end=on_end)
+    wait_until(lambda: not any(is_alive(call["pid"]) for call in fake_programs.calls()))
+
+
+def test_a_code_that_is_not_fine_is_for_the_listener_to_judge(fake_programs):
+    fake_programs.write("rsync", code=23, err=b"oops\n")
+    ended = []
+    together(fake_programs.programs, (), on_end=ended.append)
+    assert [(result.code, result.err) for result in ended] == [(23, b"oops\n")]

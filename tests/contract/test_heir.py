@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import pytest
 
-from flashback.core.command import Command, Heir, ProgramMissing
+from flashback.core.command import Command, ProgramMissing
 from flashback.core.conversation import converse
+from flashback.core.heir import Heir
 from tests.contract.conftest import FakePrograms
 
 LATE = 20.0

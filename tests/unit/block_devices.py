@@ -32,6 +32,9 @@ class Answers:
     def stream(self, *_args: Any, **_kwargs: Any) -> Result:
         raise AssertionError("nothing is streamed to find devices")
 
+    def streams(self, *_args: Any, **_kwargs: Any) -> None:
+        raise AssertionError("nothing is streamed to find devices")
+
 
 def device(path: str = "/dev/sdx", **more: Any) -> BlockDevice:
     given_ = {"kind": "disk", "size": 1 << 30, **more}

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from flashback.core.command import Heir, Programs
+from flashback.core.command import Programs
 from flashback.core.context import Context, NobodyDecides, Paths
 from flashback.core.errors import DriveError, DriveGone, PassphraseRefused, StillHeld
+from flashback.core.heir import Heir
 from flashback.core.secret import Secret
 from flashback.core.signals import StopSignals
 from flashback.drive import gone, marker, session

@@ -475,6 +475,13 @@ def test_putting_away_unmounts_every_place_before_closing(kernel, tmp_path) -> N
     assert kernel.steps == ["look", "unmount", "unmount", "close"]
 
 
+def test_what_closes_by_itself_before_it_is_put_away_is_put_away(kernel, tmp_path, monkeypatch) -> None:
+    gone = tmp_path / "dev-mapper-flashback-red"
+    monkeypatch.setattr("flashback.drive.session.device_number", lambda _mapping: str(gone.stat().st_rdev))
+    put_away(a_context(tmp_path), "flashback-red")
+    assert kernel.holds_nothing
+
+
 def test_waiting_for_a_mapping_that_stays_ends_with_its_name(kernel) -> None:
     kernel.mappings["luks-x"] = True
     with pytest.raises(StillHeld, match="luks-x"):

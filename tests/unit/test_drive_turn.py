@@ -11,6 +11,7 @@ from flashback.core.events import Note
 from flashback.core.locks import locked
 from flashback.core.secret import Secret
 from flashback.drive import turn
+from flashback.drive.leftover import guarded
 from flashback.drive.session import Session
 from flashback.trigger.notices import Notice, notice_of
 from tests.unit.drives import PASSPHRASE, Person, a_context
@@ -184,8 +185,10 @@ def test_who_does_not_wait_is_refused_before_anybody_is_asked(use, others) -> No
 def test_who_has_taken_the_lock_otherwise_is_not_waited_for(kernel, others, tmp_path) -> None:
     others.begin()
     person = Person(PASSPHRASE)
-    Session(a_context(tmp_path, person), kernel.candidate).unlock("flashback-red-browse", read_only=True)
-    assert "flashback-red-browse" in kernel.mappings
+    context, mapping = a_context(tmp_path, person), "flashback-red-browse"
+    with guarded(context, mapping) as heir:
+        Session(context, kernel.candidate).unlock(mapping, read_only=True, heir=heir)
+    assert mapping in kernel.mappings
 
 
 # --- the machine is kept awake
