@@ -196,8 +196,8 @@ class _Writer:
         node = self._node(seen.path)
         if not self._empty and node < self._new:
             self._end(node, below=seen.covers)
-        if seen.kind == Kind.DIRECTORY:
-            self._way.append((seen.path, node))
+        # Not of directories alone: what lay below one that vanished may be said to be gone, too.
+        self._way.append((seen.path, node))
         if seen.kind != Kind.GONE:
             _path, kind, mode, uid, gid, size, mtime_ns, target, _fresh = seen
             facts = (kind, mode, uid, gid, size, mtime_ns, target or None)

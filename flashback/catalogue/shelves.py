@@ -107,7 +107,10 @@ class Shelves:
                 return
             discard(file)
         with Index.open(file) as index:
-            self._bring_up_to_date(index)
+            try:
+                self._bring_up_to_date(index)
+            except IndexBroken as problem:
+                raise OSError(f"{file}: {problem}") from problem
             yield index
 
     def bring_up_to_date(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flashback.config.values import Master
 from flashback.core.context import Context
-from flashback.core.errors import DriveGone, Exit, FlashbackError
+from flashback.core.errors import ConfigError, DriveGone, Exit, FlashbackError
 from flashback.core.events import Finished, Progress, Remarked, Step, StepBegun, StepDone
 from flashback.core.signals import Interrupted
 from flashback.core.text import number, rfc3339, size
@@ -88,8 +88,8 @@ class Proving:
             if state is None or not state.complete:
                 which = "there is no copy of it on the drive yet" if state is None else "its copy is not complete"
                 self._pass_over(master, which, f"flashback run {drive.known.name}")
-            elif why := absence(master):
-                self._pass_over(master, f"{master.path} {why}", AGAIN)
+            elif obstacle := _obstacle(master):
+                self._pass_over(master, *obstacle)
             else:
                 self._compare_one(drive, master, state, proven)
 
@@ -226,6 +226,15 @@ class Proving:
             if drilled is not None
             else None,
         }
+
+
+def _obstacle(master: Master) -> tuple[str, str] | None:
+    """What keeps the master from being compared, and what to do about it; the others are compared all the same."""
+    try:
+        why = absence(master)
+    except ConfigError as problem:
+        return problem.what, "see to that, then verify again"
+    return (f"{master.path} {why}", AGAIN) if why else None
 
 
 def _inside(path: bytes) -> bytes:

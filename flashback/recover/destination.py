@@ -90,34 +90,33 @@ def movable(folder: int, name: bytes) -> Iterator[None]:
         return
     itself = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        mode = os.fstat(itself).st_mode
-        if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
+        rights = stat.S_IWUSR if stat.S_ISDIR(os.fstat(itself).st_mode) else 0
+        with _lent(itself, rights):
             yield
-            return
-        os.chmod(f"/proc/self/fd/{itself}", stat.S_IMODE(mode) | stat.S_IWUSR)
-        try:
-            yield
-        finally:
-            os.chmod(f"/proc/self/fd/{itself}", stat.S_IMODE(mode))
     finally:
         os.close(itself)
 
 
-@contextmanager
-def changeable(folder: int) -> Iterator[None]:
+def changeable(folder: int) -> contextlib.AbstractContextManager[None]:
     """Names in the directory open as `folder` can be changed in the block, also where its owner may not write to it.
 
     Its mode is as before then. Raises `OSError`.
     """
-    mode = stat.S_IMODE(os.fstat(folder).st_mode)
-    if os.geteuid() == 0 or not ~mode & (stat.S_IWUSR | stat.S_IXUSR):
+    return contextlib.nullcontext() if os.geteuid() == 0 else _lent(folder, stat.S_IWUSR | stat.S_IXUSR)
+
+
+@contextmanager
+def _lent(itself: int, rights: int) -> Iterator[None]:
+    """Its owner has these `rights` too in the block. By way of /proc: fchmod(2) takes no descriptor of `O_PATH`."""
+    mode = stat.S_IMODE(os.fstat(itself).st_mode)
+    if not rights & ~mode:
         yield
         return
-    os.fchmod(folder, mode | stat.S_IWUSR | stat.S_IXUSR)
+    os.chmod(f"/proc/self/fd/{itself}", mode | rights)
     try:
         yield
     finally:
-        os.fchmod(folder, mode)
+        os.chmod(f"/proc/self/fd/{itself}", mode)
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from flashback.catalogue.frames import CatalogueBroken
 from flashback.compare import known as catalogues
-from flashback.compare.comparison import What, compare
+from flashback.compare.comparison import compare
 from flashback.compare.known import DOUBTFUL, Draft, Since, State, believed, changed_since
+from flashback.compare.values import What
 from flashback.drive.journal import Line, Mark, runs_since_full
 from flashback.walk.listing import Entry, Kept, Kind
 

@@ -6,10 +6,12 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flashback.catalogue import index as index_room
+from flashback.catalogue.index import Index
 from flashback.catalogue.lookup import Lookup
 from flashback.catalogue.seen import Kind, Seen, compose, difference, listing, order
 from tests.unit.histories import DRIVES, flat, lived, roots, steps
@@ -155,3 +157,17 @@ def test_the_names_of_what_is_long_gone_do_not_stay_in_the_index_for_ever(tmp_pa
             names.append(index.rows("SELECT count(*) FROM nodes")[0][0])
             assert Lookup(index).node(b"%03d-0" % number) is not None
     assert max(names) < 60
+
+
+@pytest.mark.parametrize("kind", [Kind.GONE, Kind.SYMLINK, Kind.FILE])
+def test_what_vanished_before_any_state_had_it_is_no_trouble_nor_is_what_lay_below_it(tmp_path, kind):
+    """A directory that was new when a run was planned, and gone (or something else) when it was to be copied."""
+    delta = [Seen(b"d", kind), Seen(b"d/e", Kind.GONE), Seen(b"d/e/x", Kind.GONE), Seen(b"f", Kind.FILE)]
+    with Index.open(tmp_path / "index") as index:
+        with index.writing():
+            index.enter(1, 1, [Seen(b"", Kind.DIRECTORY)])
+        with index.writing():
+            index.enter(1, 2, delta)
+        assert index.rows("SELECT name FROM nodes JOIN versions ON id = node WHERE since = 2 ORDER BY name") == [
+            (each.path,) for each in delta if each.kind != Kind.GONE
+        ]
