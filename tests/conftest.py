@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import signal
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,24 +78,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 SHARED = os.environ.get("FLASHBACK_TEST_SHARED", "")
-"""A folder that guests side by side see all of them (tests/floors.py): who makes a folder in it, named as a test file,
-runs that file."""
-LONG = ("test_faults", "test_restore")
-"""Files that take minutes go first, so that no guest is left with one when the other has nothing more to do."""
+"""A folder that all see who share the tests (tests/floors.py): who makes a folder in it, named as a test file, runs that
+file."""
+LONG = ("test_faults", "test_restore", "test_room", "test_catalogue_runs", "test_btrfs_master")
+"""Files that take minutes go first, so that nobody is left with one when the others have nothing more to do."""
 
 
 @functools.cache
-def is_ours(module: str) -> bool:
+def is_ours(file: Path) -> bool:
     """Whether this process is the first that comes to a test file."""
     try:
-        os.mkdir(f"{SHARED}/{Path(module).stem}")
+        os.mkdir(f"{SHARED}/{file.parent.name}-{file.stem}")
     except FileExistsError:
         return False
     return True
 
 
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    return True if SHARED and not is_ours(str(item.path)) else None
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Where tests are shared: pytest's own loop, over those that are ours, so that each knows which one follows it."""
+    if not SHARED:
+        return None
+    mine = (item for item in session.items if is_ours(item.path))
+    for item, following in itertools.pairwise(itertools.chain(mine, [None])):
+        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+    return True
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -153,33 +162,27 @@ def no_real_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monkey
         monkeypatch.setattr(os, name, refuse)
 
 
-# What the floors did, for tests/floors.py: one JSON line for each floor of this run.
-
-COUNTS: dict[str, Counter[str]] = {}
-REASONS: dict[str, set[str]] = {}
+# What the floors did, for tests/floors.py: one JSON line for each test, at once, so that it is known where all ends early.
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.when == "call" or report.outcome != "passed":
-        floor = report.nodeid.removeprefix("tests/").partition("/")[0]
         outcome = "error" if report.failed and report.when != "call" else report.outcome
-        COUNTS.setdefault(floor, Counter())[outcome] += 1
-        if report.skipped and isinstance(report.longrepr, tuple):
-            REASONS.setdefault(floor, set()).add(report.longrepr[2].removeprefix("Skipped: "))
+        skipped = report.skipped and isinstance(report.longrepr, tuple)
+        note(report.nodeid, outcome, report.longrepr[2].removeprefix("Skipped: ") if skipped else "")
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     if report.failed:
-        COUNTS.setdefault(report.nodeid.removeprefix("tests/").partition("/")[0], Counter())["error"] += 1
+        note(report.nodeid, "error")
 
 
-def pytest_sessionfinish() -> None:
+def note(test: str, outcome: str, why: str = "") -> None:
     where = os.environ.get("FLASHBACK_TEST_REPORT")
     if where:
         with open(where, "a", encoding="utf-8") as report:
-            for floor, counts in COUNTS.items():
-                line = {"floor": floor, **counts, "why": sorted(REASONS.get(floor, ()))}
-                print(json.dumps(line), file=report)
+            floor = test.removeprefix("tests/").partition("/")[0]
+            print(json.dumps({"floor": floor, "outcome": outcome, "why": why}), file=report)
 
 
 class Clock:

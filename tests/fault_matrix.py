@@ -118,7 +118,7 @@ EXPLAINED = """
 - Sticks with a USB bridge: the disks are scsi_debug's. Real ones of QEMU are pulled in tests/machine, at a few points.
 - Faults of two kinds at once, and a second fault while the first is being dealt with.
 
-`FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about a hundred of these trials, and fail on a step that
+`FLASHBACK_FAULTS=all` tries all points; the ordinary tests try about fifty of these trials, and fail on a step that
 this page does not have.
 """
 ORDER = ("before", *map(str, Step))

@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,17 +25,21 @@ from typing import IO
 
 USUAL = ("unit", "contract", "tools", "guest", "machine")
 TOP = Path(__file__).resolve().parent.parent
+PROCESSORS = len(os.sched_getaffinity(0))
 IN_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 NATIVE = os.environ.get("FLASHBACK_TEST_NATIVE") == "1"
 GUEST = ("--mem", "2G", "--scsi", "2:400", "--timeout", "2700")
 STICKS = ("add_host=2", "per_host_store=1", "removable=1", "lbpu=1", "delay=0", "dev_size_mb=400")
 """The same two sticks for a native kernel."""
-GUESTS = 2
-"""Guests side by side: each keeps one processor busy and takes 2 GiB of memory."""
+SIDE_BY_SIDE = 2
+"""Processes that share the tests of a floor; a guest stays on a processor of its own and takes 2 GiB of memory."""
 MACHINE_SECONDS = 2400
 """After these no further test of the machine floor begins: where everything hangs, the rest is not waited for."""
 NO_KERNEL = 125
-"""What uml-run exits with when its kernel did not get as far as the command."""
+"""What uml-run exits with when its kernel did not get as far as the command, or ended in the midst of it."""
+COUNTING = threading.Lock()
+ENDED = (0, 1)
+"""What pytest exits with when it has run all tests."""
 KEPT = ("CI", "FLASHBACK_TEST_NATIVE", "FLASHBACK_CACHE", "XDG_CACHE_HOME", "PATH", "LANG")
 """What sudo is asked to leave in the environment."""
 COUNTED = ("passed", "failed", "error", "skipped")
@@ -66,7 +71,7 @@ def main(names: list[str]) -> int:
     floors = {name: Floor(name) for name in names or USUAL}
     sudo = as_root()
     machine = floors.get("machine")
-    if machine and len(floors) > 1 and (os.cpu_count() or 1) >= GUESTS:
+    if machine and len(floors) > 1 and PROCESSORS >= SIDE_BY_SIDE:
         with beside("machine", lambda out: run_as_root(machine, sudo, out)) as codes:
             codes += run_others(floors, sudo)
     else:
@@ -79,11 +84,11 @@ def main(names: list[str]) -> int:
 def run_others(floors: dict[str, Floor], sudo: list[str] | None) -> list[int]:
     """All floors but the machines', one after the other."""
     together = ["unit", "contract", "tools"] if sudo == [] else ["unit", "contract"]
-    codes = [run_here([floors[name] for name in together if name in floors], sudo=[])]
+    codes = run_shared([floors[name] for name in together if name in floors])
     if "tools" in floors and "tools" not in together:
         codes.append(run_as_root(floors["tools"], sudo))
     if "guest" in floors:
-        codes.append(run_guest(floors["guest"], sudo))
+        codes += run_guest(floors["guest"], sudo)
     return codes
 
 
@@ -99,12 +104,32 @@ def beside(title: str, work: Callable[[IO[str]], int]) -> Iterator[list[int]]:
         print(f"\n== {title}\n{said.read()}", flush=True)
 
 
-def run_here(floors: list[Floor], sudo: list[str], out: IO[str] | None = None) -> int:
+def run_here(floors: list[Floor], sudo: list[str], out: IO[str] | None = None, shared: str = "") -> int:
     """One pytest run for all of these floors; its exit code."""
-    if not floors:
-        return 0
     with report_for(floors) as report:
-        return pytest(floors, report, sudo=sudo, out=out)
+        return pytest(floors, report, sudo=sudo, shared=shared, out=out)
+
+
+def run_shared(floors: list[Floor]) -> list[int]:
+    """The same, side by side."""
+    if not floors:
+        return []
+    title = ", ".join(floor.name for floor in floors)
+    return side_by_side(title, lambda out, shared: run_here(floors, [], out, shared))
+
+
+def side_by_side(title: str, work: Callable[[IO[str] | None, str], int]) -> list[int]:
+    """Do `work` twice at a time, where there are two processors; each is given the same folder.
+
+    In it each takes the next test file that no other has taken (tests/conftest.py). What the first says is
+    shown at once, what the second says when both have ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="flashback-shared-") as shared:
+        if PROCESSORS < SIDE_BY_SIDE:
+            return [work(None, shared)]
+        with beside(f"{title}, the second", lambda out: work(out, shared)) as codes:
+            codes.append(work(None, shared))
+        return codes
 
 
 def run_as_root(floor: Floor, sudo: list[str] | None, out: IO[str] | None = None) -> int:
@@ -114,45 +139,33 @@ def run_as_root(floor: Floor, sudo: list[str] | None, out: IO[str] | None = None
     return run_here([floor], sudo, out)
 
 
-def run_guest(floor: Floor, sudo: list[str] | None) -> int:
+def run_guest(floor: Floor, sudo: list[str] | None) -> list[int]:
     """The floor that needs dm-crypt: in a kernel of its own, or in this one with FLASHBACK_TEST_NATIVE=1."""
     if sudo is None:
-        return run_as_root(floor, sudo)
+        return [run_as_root(floor, sudo)]
     if NATIVE:
         for module in (["-a", "dm-crypt", "loop"], ["scsi_debug", *STICKS]):
             subprocess.run([*sudo, "modprobe", *module], check=False)
-        return run_as_root(floor, sudo)
+        return [run_as_root(floor, sudo)]
     # files come slowly into the guest: what Python would compile there is compiled here
     compiling = [sys.executable, "-m", "compileall", "-q", "-j", "0", "flashback", "tests", f"{sys.prefix}/lib"]
     subprocess.run(compiling, cwd=TOP, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    codes = run_guests(floor, sudo)
-    code = max(codes)
+    codes = side_by_side("guest", lambda out, shared: run_in_guest(floor, sudo, out, shared))
     if codes.count(NO_KERNEL) == len(codes) and not floor.ran:
         floor.why.append(
             "its kernel did not start, see above. If yours has dm-crypt: FLASHBACK_TEST_NATIVE=1 make test"
         )
-        return 0
+        return []
+    return codes
+
+
+def run_in_guest(floor: Floor, sudo: list[str], out: IO[str] | None, shared: str) -> int:
+    with report_for([floor]) as report:
+        kernel = [str(TOP / "tests/vm/uml-run"), *GUEST, "--rw", str(report.parent), "--rw", shared, "--"]
+        code = pytest([floor], report, sudo=sudo, kernel=kernel, shared=shared, out=out)
+    if code not in ENDED and (code != NO_KERNEL or floor.ran):
+        floor.why.append(f"a guest ended before its tests did, with {code}")
     return code
-
-
-def run_guests(floor: Floor, sudo: list[str]) -> list[int]:
-    """One guest for each of two processors: each takes the next test file that no other has taken (tests/conftest.py).
-
-    What the first says is shown at once, what the second says when both have ended.
-    """
-    with tempfile.TemporaryDirectory(prefix="flashback-shared-") as shared:
-
-        def in_guest(out: IO[str] | None) -> int:
-            with report_for([floor]) as report:
-                kernel = [str(TOP / "tests/vm/uml-run"), *GUEST, "--rw", str(report.parent), "--rw", shared, "--"]
-                more = {"FLASHBACK_TEST_SHARED": shared}
-                return pytest([floor], report, sudo=sudo, kernel=kernel, more=more, out=out)
-
-        if (os.cpu_count() or 1) < GUESTS:
-            return [in_guest(None)]
-        with beside("guest, the second", in_guest) as codes:
-            codes.append(in_guest(None))
-        return codes
 
 
 def pytest(
@@ -161,13 +174,13 @@ def pytest(
     *,
     sudo: list[str],
     kernel: list[str] | None = None,
-    more: dict[str, str] | None = None,
+    shared: str = "",
     out: IO[str] | None = None,
 ) -> int:
     """Run the folders of these floors; the outcome is written to `report` (see tests/conftest.py)."""
     colour = "yes" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else "no"
     folders = [f"tests/{floor.name}" for floor in floors]
-    settings = {"FLASHBACK_TEST_REPORT": str(report), "PYTHONDONTWRITEBYTECODE": "1", **(more or {})}
+    settings = {"FLASHBACK_TEST_REPORT": str(report), "FLASHBACK_TEST_SHARED": shared, "PYTHONDONTWRITEBYTECODE": "1"}
     if sudo:
         settings["XDG_CACHE_HOME"] = str(Path("~/.cache").expanduser())
         settings |= {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -198,11 +211,18 @@ def report_for(floors: list[Floor]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="flashback-report-") as folder:
         report = Path(folder) / "report.jsonl"
         yield report
-        for line in report.read_text("utf-8").splitlines() if report.exists() else []:
-            facts = json.loads(line)
-            floor = known[facts["floor"]]
-            floor.counts = {each: floor.counts.get(each, 0) + facts.get(each, 0) for each in COUNTED}
-            floor.why.extend(facts["why"])
+        with COUNTING:
+            count(report, known)
+
+
+def count(report: Path, known: dict[str, Floor]) -> None:
+    """Add what a report says to the floors."""
+    for line in report.read_text("utf-8").splitlines() if report.exists() else []:
+        facts = json.loads(line)
+        floor = known[facts["floor"]]
+        floor.counts[facts["outcome"]] = floor.counts.get(facts["outcome"], 0) + 1
+        if facts["why"] and facts["why"] not in floor.why:
+            floor.why.append(facts["why"])
 
 
 def as_root() -> list[str] | None:

@@ -10,10 +10,8 @@ all that is left behind (PR_SET_CHILD_SUBREAPER), so no orphan goes unseen.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import gc
 import hashlib
 import itertools
 import json
@@ -27,18 +25,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flashback.tools import btrfs
 from tests.conftest import run
 from tests.guest.conftest import Stick, wait_for
+from tests.guest.forked import forked, main, with_cheap_keys
 from tests.guest.grounds import DISK, OwnDisk, own_grounds
 from tests.guest.machine import Machine
 
@@ -152,9 +152,6 @@ class FaultyMachine(Machine):
             self.master.mkdir()
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         run("mount", "--make-rshared", "/")  # as systemd does: what is unmounted here is unmounted for a run, too
-        preload()
-        gc.collect()
-        gc.freeze()  # a collection in a forked process would copy every page of what is imported
         self.second: Ended | None = None
 
     def forked(self, work: Callable[[], int], fault: Fault | None = None) -> Ended:
@@ -166,22 +163,10 @@ class FaultyMachine(Machine):
         """The same without waiting; `ended` waits."""
         for name in ("out", "err", "points"):
             (self.home / name).write_bytes(b"")
-        pid = os.fork()
-        if pid == 0:
-            code = 99
-            try:
-                code = self._be_flashback(work, fault)
-            except SystemExit as end:
-                code = end.code if isinstance(end.code, int) else 1
-            except BaseException as problem:  # noqa: BLE001 - a traceback says more than an assertion in the parent
-                import traceback
-
-                traceback.print_exception(problem)
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        return pid
+        with ExitStack() as stack:
+            null = stack.enter_context(open(os.devnull, "rb")).fileno()
+            out, err = (stack.enter_context(open(self.home / name, "ab")).fileno() for name in ("out", "err"))
+            return forked(lambda: self._with_points(work, fault), self.environment, (null, out, err))
 
     def ended(self, pid: int) -> Ended:
         """Wait for the process and for all that it left."""
@@ -204,7 +189,7 @@ class FaultyMachine(Machine):
         (self.home / "second-wanted").unlink()
         kept = {name: (self.home / name).read_bytes() for name in ("out", "err", "points")}
         self.second = Ended(-1, "", "", ())  # it asks for no second
-        pid = self.begin(lambda: _main(("run", "--json", "--passphrase-file", str(self.secret))))
+        pid = self.begin(lambda: main(("run", "--json", "--passphrase-file", str(self.secret))))
         _pid, status = os.waitpid(pid, 0)
         self.second = Ended(os.waitstatus_to_exitcode(status), self._read("out"), self._read("err"), self.passed())
         for name, text in kept.items():
@@ -233,29 +218,16 @@ class FaultyMachine(Machine):
                 pytest.fail(f"processes were left behind: {named}")
             time.sleep(0.01)
 
-    def _be_flashback(self, work: Callable[[], int], fault: Fault | None) -> int:
-        os.setsid()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for number, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(self.home / name, os.O_WRONLY | os.O_APPEND), number)
-        points = os.open(self.home / "points", os.O_WRONLY | os.O_APPEND)
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
-        warnings.simplefilter("ignore")
-        environment = self.environment
-        os.environ.clear()
-        os.environ.update(environment)
+    def _with_points(self, work: Callable[[], int], fault: Fault | None) -> int:
         os.chdir("/")
-        Points(points, fault).install()
+        Points(os.open(self.home / "points", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), fault).install()
         return work()
 
     # --- the commands
 
     def command(self, *argv: str, fault: Fault | None = None) -> Ended:
         """`flashback ...`"""
-        return self.forked(lambda: _main(argv), fault)
+        return self.forked(lambda: main(argv), fault)
 
     def backup(self, *more: str, fault: Fault | None = None) -> Ended:
         """`flashback run --json`"""
@@ -265,38 +237,6 @@ class FaultyMachine(Machine):
         """`flashback init --json` with a cheap key derivation."""
         argv = ("init", str(device), "--name", name, "--master", str(self.master), "--erase", "--json")
         return self.command(*argv, "--passphrase-file", str(self.secret), "--no-recovery-key", *more, fault=fault)
-
-
-def _main(argv: tuple[str, ...]) -> int:
-    from flashback.cli import main
-
-    sys.argv = ["flashback", *argv]
-    main()
-    return 0
-
-
-def preload() -> None:
-    """Import all that a run imports, once, and have the command line made."""
-    import typer.main
-
-    import flashback.backup.service
-    import flashback.backup.trim
-    import flashback.cli
-    import flashback.config.reader
-    import flashback.drive.choose
-    import flashback.drive.close
-    import flashback.health.service
-    import flashback.prepare.adopt
-    import flashback.prepare.init
-    import flashback.prepare.keys
-    import flashback.proof.prove
-    import flashback.recover.service
-    import flashback.tell.jsonlines
-    import flashback.tell.plain
-    import flashback.tell.summary
-
-    typer.main.get_command = functools.cache(typer.main.get_command)
-    typer.main.get_command(flashback.cli.app)
 
 
 class Points:
@@ -350,7 +290,6 @@ class Points:
 
     def _wrap_programs(self) -> None:
         from flashback.core.command import Programs
-        from flashback.tools import cryptsetup
 
         points = self
 
@@ -362,10 +301,40 @@ class Points:
                     points.reach(f"during {_short(command.argv)}", command)
 
         subprocess.Popen = Popen  # type: ignore[misc]
-        for name in ("__call__", "stream"):
-            self._around(Programs, name, lambda _self, command, **_: _short(command.argv))
-        for name in ("format_volume", "add_key"):
-            setattr(cryptsetup, name, _cheaply(getattr(cryptsetup, name), cryptsetup.PRACTICE))
+        self._around(Programs, "__call__", lambda _self, command, **_: _short(command.argv))
+        Programs.streams = self._streaming(Programs.streams)  # type: ignore[method-assign]
+        with_cheap_keys()
+
+    def _streaming(self, original: Any) -> Any:
+        """Points around each program that is listened to. One that fails on purpose has said nothing and ended so."""
+        from flashback.core.command import CommandFailed, Result, Stream
+
+        def ended(stream: Stream, result: Result) -> None:
+            self.reach(f"after {_short(stream.command.argv)}", stream.command)
+            stream.on_end(result)
+
+        def wrapped(programs: Any, streams: Iterable[Stream], **more: Any) -> None:
+            begun: list[Stream] = []
+
+            def told() -> Iterator[Stream]:
+                for stream in streams:
+                    begun.append(stream)
+                    self.reach(f"before {_short(stream.command.argv)}", stream.command)
+                    self._running.append(stream.command)
+                    yield replace(stream, on_end=functools.partial(ended, stream))
+                    self._running.pop()
+
+            before = len(self._running)
+            try:
+                original(programs, told(), **more)
+            except CommandFailed as failure:
+                if not begun or failure.result.command is not begun[-1].command:
+                    raise
+                begun[-1].on_end(failure.result)
+            finally:
+                del self._running[before:]
+
+        return wrapped
 
     def _wrap_the_drive(self) -> None:
         from flashback.drive import layout
@@ -402,7 +371,7 @@ class Points:
     def _transaction(self, writing: Any) -> Any:
         """A point before and after each transaction, called after the method that makes it."""
 
-        @contextlib.contextmanager
+        @contextmanager
         def wrapped(ledger: Any) -> Iterator[None]:
             name = sys._getframe(2).f_code.co_name
             self.reach(f"before ledger {name}")
@@ -411,13 +380,6 @@ class Points:
             self.reach(f"after ledger {name}")
 
         return wrapped
-
-
-def _cheaply(make: Callable[..., None], kdf: Any) -> Callable[..., None]:
-    def made(*args: Any, **more: Any) -> None:
-        make(*args, **(more | {"kdf": kdf}))
-
-    return made
 
 
 def _short(argv: Iterable[str]) -> str:
@@ -518,7 +480,7 @@ def manifest(root: Path) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
+@contextmanager
 def a_home() -> Iterator[Path]:
     """A folder that is removed again; pytest's own folders let no owner but root reach the master."""
     home = Path(tempfile.mkdtemp(dir="/srv"))
@@ -529,11 +491,13 @@ def a_home() -> Iterator[Path]:
         shutil.rmtree(home, ignore_errors=True)
 
 
-@contextlib.contextmanager
+@contextmanager
 def a_scene(stick: Stick) -> Iterator[Scene]:
     """A scene on this stick, in a home that is removed again."""
     with a_home() as home, own_grounds(home) as grounds:
-        yield Scene(FaultyMachine(home, grounds), stick)
+        scene = Scene(FaultyMachine(home, grounds), stick)
+        yield scene
+        scene.look_at_everything()
 
 
 class Scene:
@@ -543,6 +507,7 @@ class Scene:
         self.machine = machine
         self.stick = stick
         self.states: dict[str, int] = {}
+        self.looked: dict[tuple[str, int], int] = {}
         self.number = 0
         self.finished: list[int] = []
         self.random = random.Random(1)
@@ -599,7 +564,7 @@ class Scene:
             folder = drive / "documents"
             names = sorted(path.name for path in (folder / "snapshots").iterdir())
             places = [*(folder / "snapshots" / name for name in names), folder / "current"]
-            self.finished = [self.states.get(manifest(place), -1) for place in places]  # whatever it is, go on from it
+            self.finished = [self._state_at(place) for place in places]  # whatever it is, go on from it
             lines = (drive / ".flashback/runs.jsonl").read_text().splitlines()
         if self.allowed:  # snapshots are named by a clock that has jumped
             are_as_said = sorted(self.finished) == sorted(expected)
@@ -608,6 +573,29 @@ class Scene:
             are_as_said = len(self.finished) == len(expected) and all(said in {found, PARTLY} for found, said in pairs)
         assert are_as_said, f"the drive holds {self.finished}, complete were {expected}"
         assert all(isinstance(json.loads(line), dict) for line in lines)
+
+    def look_at_everything(self) -> None:
+        """The same, where `look` believes Btrfs that what it has looked at is unchanged."""
+        self.looked.clear()
+        self.look()
+
+    def _state_at(self, place: Path) -> int:
+        """The number of the state that a subvolume holds; -1 if it is none.
+
+        In the ordinary tests it is not read again where Btrfs has counted no change.
+        """
+        folder = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            at = btrfs.subvolume(folder)
+        finally:
+            os.close(folder)
+        known = (at.uuid, at.generation)
+        if known in self.looked and not MODE:
+            return self.looked[known]
+        number = self.states.get(manifest(place), -1)
+        if number >= 0:
+            self.looked[known] = number
+        return number
 
     def points(self, *more: str) -> list[str]:
         """The names of all points of a run that changes things."""

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import Held, run
-from tests.guest.faults import FaultyMachine, _main, nothing_held
+from tests.guest.faults import FaultyMachine, nothing_held
+from tests.guest.forked import main
 from tests.guest.tried import ONE_STAYS
 
 NAMES = ("red", "green", "blue")
@@ -75,7 +76,7 @@ class Life:
             opened = len(os.listdir("/proc/self/fd"))
             begun = time.monotonic()
             try:
-                return _main(argv)
+                return main(argv)
             finally:
                 mine, theirs = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
                 processor = _processor(mine) + _processor(theirs) - _processor(before)

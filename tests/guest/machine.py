@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from jsonschema import Draft202012Validator
 
 from tests.conftest import Held, run
 from tests.guest.conftest import PASSPHRASE, Stick, is_scsi_debug, wait_for
+from tests.guest.forked import main, run_forked, with_cheap_keys
 
 HERE = Path(__file__).parents[2]
 SCHEMAS = HERE / "docs/reference/schemas"
@@ -34,26 +36,6 @@ main()
 """
 CHEAP_COMMAND = (sys.executable, "-c", CHEAP)
 """`flashback` with a key derivation that costs nothing; everything else is the real command."""
-
-
-CHEAP_INIT = """
-import sys
-from flashback.app import App, Settings
-from flashback.prepare.init import InitOptions, initialise
-from flashback.prepare.wizard import Given
-from flashback.core.secret import Secret
-from flashback.tell.plain import PlainTeller
-from flashback.tools.cryptsetup import PRACTICE
-from pathlib import Path
-device, name, master, secret, first = sys.argv[1:6]
-app = App(Settings())
-with app.signals, app.ledger() as ledger:
-    given = Given(name=name, master=Path(master), erase=True, passphrase=Secret(secret.encode()), recovery_key=False)
-    options = InitOptions(given, first_run=first == "first-run", kdf=PRACTICE)
-    context = app.context(PlainTeller(sys.stdout))
-    sys.exit(initialise(context, ledger, device, options, config=app.config, show=print))
-"""
-"""`flashback init` with a key derivation that costs nothing; the passphrase here is no secret."""
 
 
 class Machine:
@@ -108,7 +90,10 @@ class Machine:
     def flashback(
         self, *argv: str, given: str | None = None, command: tuple[str, ...] = COMMAND
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+        """Run a command to its end; the usual ones are forked, others started."""
+        if command in (COMMAND, CHEAP_COMMAND):
+            work = partial(_main, argv, cheap=command == CHEAP_COMMAND)
+            return run_forked(work, self.environment, given or "", PATIENCE)
         return subprocess.run(
             [*command, *argv],
             env=self.environment,
@@ -157,6 +142,12 @@ class Machine:
                 run("umount", folder)
         finally:
             run("cryptsetup", "close", "by-hand")
+
+
+def _main(argv: tuple[str, ...], *, cheap: bool) -> int:
+    if cheap:
+        with_cheap_keys()
+    return main(argv)
 
 
 class PreparedDrive:

@@ -2,7 +2,8 @@
 
 Each fault meets the drive as the one before left it. After each the master changes, so that the next run would keep a
 half copy as a snapshot if it took it for a complete one; at the end of each test the drive is opened by hand and holds
-exactly the states that were complete. `make faults` tries every point.
+exactly the states that were complete; at the end of all, what Btrfs said was unchanged is read again. `make faults` tries
+every point.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ def points(scene: Scene) -> list[str]:
 
 
 def test_killed_at_any_point_the_next_run_carries_on_by_itself(scene: Scene, points: list[str]) -> None:
-    try_everywhere(scene, RUN, points, {Kind.KILL: 7})
+    try_everywhere(scene, RUN, points, {Kind.KILL: 6})
 
 
 def test_a_signal_at_any_point_ends_with_everything_released(scene: Scene, points: list[str]) -> None:
-    try_everywhere(scene, RUN, points, {Kind.TERM: 4, Kind.INT: 2, Kind.HUP: 2})
+    try_everywhere(scene, RUN, points, {Kind.TERM: 3, Kind.INT: 1, Kind.HUP: 1})
 
 
 def test_pulled_at_any_point_it_is_never_called_complete_unless_it_was(scene: Scene, points: list[str]) -> None:
-    try_everywhere(scene, RUN, points, {Kind.UNPLUG: 5})
+    try_everywhere(scene, RUN, points, {Kind.UNPLUG: 4})
 
 
 def test_a_program_that_fails_crashes_or_is_missing_fails_the_run_and_no_more(scene: Scene, points: list[str]) -> None:
-    try_everywhere(scene, RUN, points, {Kind.FAIL: 3, Kind.MISSING: 3, Kind.CRASH: 1})
+    try_everywhere(scene, RUN, points, {Kind.FAIL: 2, Kind.MISSING: 2, Kind.CRASH: 1})
 
 
 def test_trouble_around_a_run_is_told_as_it_is_and_the_next_run_carries_on(scene: Scene, points: list[str]) -> None:

@@ -26,7 +26,7 @@ def scene() -> Iterator[Scene]:
 
 
 def test_stopped_at_any_point_it_leaves_nothing_open_and_can_be_given_again(scene: Scene) -> None:
-    try_everywhere(scene, INIT, points_of(scene, INIT), {Kind.KILL: 3, Kind.TERM: 2, Kind.UNPLUG: 3, Kind.FAIL: 3})
+    try_everywhere(scene, INIT, points_of(scene, INIT), {Kind.KILL: 2, Kind.TERM: 1, Kind.UNPLUG: 2, Kind.FAIL: 2})
 
 
 def initialised(scene: Scene, fault: Fault | None = None) -> Ended:

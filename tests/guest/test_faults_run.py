@@ -22,12 +22,14 @@ from tests.guest.faults import (
     Scene,
     a_scene,
     manifest,
+    mappings,
     nothing_held,
     pull,
     said_the_truth,
 )
 from tests.guest.machine import blank_sticks
 from tests.guest.test_copy_eio import FailingDisk
+from tests.guest.tried import with_secret
 
 pytestmark = pytest.mark.timeout(600)
 MIB = 1 << 20
@@ -115,6 +117,31 @@ def test_put_back_at_once_it_counts_as_pulled(scene: Scene) -> None:
     carries_on(scene)
 
 
+# --- killed while it is opened to look around in
+
+
+def test_killed_before_anything_is_mounted_to_look_around_in_the_drive_closes_by_itself(scene: Scene) -> None:
+    ended = scene.machine.command(*with_secret(scene, "mount", "red"), fault=Fault("after cryptsetup open", Kind.KILL))
+    assert ended.code == -signal.SIGKILL, ended
+    nothing_held()
+
+
+@pytest.mark.parametrize("at", ["after mount btrfs", "after umount"])
+def test_killed_when_it_is_mounted_to_look_around_in_the_drive_can_be_put_away(scene: Scene, at: str) -> None:
+    ended = scene.machine.command(*with_secret(scene, "mount", "red"), fault=Fault(at, Kind.KILL))
+    assert (ended.code, mappings()) == (-signal.SIGKILL, ["flashback-red-browse"]), ended
+    closed = scene.machine.command("close", "red", "--json")
+    assert (closed.code, closed.last["safe_to_remove"]) == (0, True), closed
+    nothing_held()
+
+
+def test_stopped_before_all_is_mounted_to_look_around_in_everything_is_released(scene: Scene) -> None:
+    ended = scene.machine.command(*with_secret(scene, "mount", "red"), fault=Fault("after mount btrfs", Kind.TERM))
+    assert ended.code == 128 + signal.SIGTERM, ended
+    nothing_held()
+    said_the_truth(ended, scene.stick.device)
+
+
 # --- somebody else
 
 
@@ -157,16 +184,16 @@ def test_when_rsync_is_killed_the_run_is_incomplete_and_the_next_one_carries_on(
 
 
 def test_when_the_reader_of_the_master_is_killed_nothing_is_deleted(scene: Scene, monkeypatch) -> None:
-    from flashback.walk import reader
+    from flashback.walk.child import Children
 
-    forked = reader._forked
+    fork = Children.fork
 
-    def killed_at_birth(*given: object) -> int:
-        child = forked(*given)
+    def killed_at_birth(*given: Any) -> int:
+        child = fork(*given)
         os.kill(child, signal.SIGKILL)
         return child
 
-    monkeypatch.setattr(reader, "_forked", killed_at_birth)
+    monkeypatch.setattr(Children, "fork", killed_at_birth)
     ended = scene.machine.backup()
     monkeypatch.undo()
     nothing_held()

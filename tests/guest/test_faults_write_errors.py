@@ -27,7 +27,7 @@ def scene(shared: Scene) -> Iterator[Scene]:
     shared.stick.become("linear")  # type: ignore[attr-defined]
     shared.change()
     shared.complete()
-    shared.look()
+    shared.look_at_everything()
 
 
 def failing(scene: Scene, at: str, how: str) -> Ended:

@@ -19,7 +19,8 @@ import pytest
 
 from tests.conftest import run
 from tests.guest.conftest import Stick
-from tests.guest.faults import ALL, Ended, FaultyMachine, _main, manifest, nothing_held
+from tests.guest.faults import ALL, Ended, FaultyMachine, manifest, nothing_held
+from tests.guest.forked import main
 from tests.guest.machine import PreparedDrive, blank_sticks
 
 pytestmark = pytest.mark.timeout(7200 if ALL else 600)
@@ -212,7 +213,7 @@ def met(machine: FaultyMachine, words: tuple[str, ...]) -> Ended:
     def work() -> int:
         here = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (here + ROOM, here + ROOM))
-        return _main((*words, "--passphrase-file", str(machine.secret)))
+        return main((*words, "--passphrase-file", str(machine.secret)))
 
     return machine.forked(work)
 

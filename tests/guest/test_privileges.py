@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.faults import Fault, FaultyMachine, _main, nothing_held
+from tests.guest.faults import Fault, FaultyMachine, nothing_held
+from tests.guest.forked import main
 from tests.guest.machine import blank_sticks
 
 NOBODY = 65534
@@ -126,7 +127,7 @@ def test_a_command_of_another_user_ends_with_a_sentence(machine: FaultyMachine, 
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-        return _main(tuple(str(disk) if word == "DEVICE" else word for word in argv))
+        return main(tuple(str(disk) if word == "DEVICE" else word for word in argv))
 
     ended = machine.forked(work)
     assert ended.code in {2, 4, 6}, ended

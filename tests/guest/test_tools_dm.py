@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from flashback.core.command import Heir, Programs
+from flashback.core.command import Programs
 from flashback.core.errors import DriveError, FlashbackError, PassphraseRefused, StillHeld
+from flashback.core.heir import Heir
 from flashback.core.secret import Secret
 from flashback.drive.leftover import closing_with_us, guarded
 from flashback.prepare.refusal import why_not
@@ -246,6 +247,14 @@ def test_a_killed_process_leaves_neither_mount_nor_mapping(
 
     assert killed_after(None, work) == -signal.SIGKILL
     nothing_is_left(volume)
+
+
+def test_a_mapping_that_its_opener_had_only_begun_does_not_keep_its_name(programs: Programs, tmp_path: Path) -> None:
+    """As cryptsetup leaves it that is killed at a certain instant."""
+    with guarded(replace(a_context(tmp_path), run=programs), NAME) as heir:
+        heir.begin()
+        run("dmsetup", "create", "--notable", NAME)
+    wait_for(lambda: NAME not in run("dmsetup", "ls"), "the mapping to go")
 
 
 def killed_after(seconds: float | None, work: Callable[[], None]) -> int:

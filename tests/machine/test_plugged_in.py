@@ -277,6 +277,11 @@ def test_without_a_desktop_the_passphrase_is_typed_on_a_console(desk, red):
     until("a question on the console", desk.asked_on_console, pause=0.3)
     agent = desk.machine.at_terminal("systemd-tty-ask-password-agent", "--query")
     agent.expect("Back up to red[?]")
+    terminal = "ps -eo tty,args | awk '/ask-password-agent --query/ && $1 != \"?\" { print $1; exit }'"
+    shows_nothing = (
+        f"stty --all --file=/dev/$({terminal}) | grep --word-regexp --regexp=-echo"  # it asks a moment before
+    )
+    until("the terminal not to show what is typed", lambda: desk.machine.run(shows_nothing, check=False).out)
     agent.write(f"{PASSPHRASE}\n")
     assert desk.logs("finished")["FLASHBACK_SAFE_TO_REMOVE"] == "1"
     assert PASSPHRASE.encode() not in agent.out

@@ -232,7 +232,7 @@ def first_words(code: str) -> Iterator[str]:
 def helpers() -> Iterator[str]:
     """What is started around a program, by a program, or by udev: no `Command` begins with these."""
     runner = (TOP / "flashback/core/command.py").read_text("utf-8")
-    yield from re.findall(r"_found\(\"([^\"]+)\"\)", runner)
+    yield from re.findall(r"\.found\(\"([^\"]+)\"\)", runner)
     yield from re.findall(r"\"/(?:usr/)?bin/([^\"]+)\"", runner)
     for shell, host in re.findall(
         r"\"-e\", f?\"(\S+) [^\"]*\", f?\"([^\":]+):", (TOP / "flashback/tools/rsync/__init__.py").read_text("utf-8")

@@ -57,7 +57,7 @@ DOORS = {
     "os.putenv": (),
     "os.system": (),
     "os.popen": (),
-    "os.fork": ("walk/reader.py",),  # the reading side, with the rights of the master's owner; it starts no program
+    "os.fork": ("walk/child.py",),  # the reading side, with the rights of the master's owner; it starts no program
     "os.forkpty": (),
     "os.posix_spawn": (),
     "os.posix_spawnp": (),
