@@ -23,6 +23,8 @@ import pytest
 from hypothesis import settings
 
 from flashback.core.command import Programs
+from flashback.core.errors import Missing
+from flashback.tools import mount
 
 settings.register_profile("flashback", deadline=None)  # how long an example takes says nothing on a busy machine
 settings.load_profile("flashback")
@@ -44,6 +46,18 @@ for _number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         signal.getsignal(_number) is signal.SIG_IGN
     ):  # under nohup; the program rightly goes on ignoring it, and hears none
         signal.signal(_number, signal.SIG_DFL if _number != signal.SIGINT else signal.default_int_handler)
+
+
+def pytest_sessionstart() -> None:
+    """Mount where no other process sees it (a no-op without root).
+
+    Where / is not shared, as without systemd, a mount namespace that somebody else makes meanwhile (the other process
+    that shares the tests, mmdebstrap) keeps a copy of each mount of ours. Btrfs then stays in memory after our umount,
+    and the next mount shows what was there, and not what a test has written into its image.
+    """
+    if not IN_GUEST:
+        with contextlib.suppress(Missing):
+            mount.private_namespace()
 
 
 class RealProcess(BaseException):
