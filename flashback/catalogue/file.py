@@ -117,16 +117,8 @@ class _Packed:
 def _shared(one: bytes, other: bytes) -> int:
     """How many bytes both begin with."""
     most = min(len(one), len(other))
-    if one[:most] == other[:most]:
-        return most
-    low, high = 0, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low
+    differing = int.from_bytes(one[:most], "big") ^ int.from_bytes(other[:most], "big")
+    return most - (differing.bit_length() + 7) // 8
 
 
 def read(file: IO[bytes], name: str) -> Batches:
