@@ -62,7 +62,7 @@ def walking_ahead(
                 walk = WalkAhead(filter, symlinks, avoid, _nothing, with_xattrs=False, own_process=False)
                 walk.narrow, walk.claims, walk.number, walk.is_first = narrow, claims, number, number == 0
                 with suppress(Met):
-                    for _item in walk.walk(root):
+                    for _items in walk.walk(root):
                         pass
             finally:
                 os.close(root)

@@ -230,12 +230,16 @@ class _Names:
                 self.prefixes.setdefault(text, clause.rule)
             else:
                 wild.append((clause.rule, expression(tokens, f"n{place}")))
+        self.ends, self.starts = tuple(self.suffixes), tuple(self.prefixes)
         self.wild = _alternatives(wild) if wild else None
 
     def first(self, name: bytes) -> int | None:
         """The number of the first rule that `name` meets."""
-        found = [number for suffix, number in self.suffixes.items() if name.endswith(suffix)]
-        found += [number for prefix, number in self.prefixes.items() if name.startswith(prefix)]
+        found = []
+        if name.endswith(self.ends):
+            found += [number for suffix, number in self.suffixes.items() if name.endswith(suffix)]
+        if name.startswith(self.starts):
+            found += [number for prefix, number in self.prefixes.items() if name.startswith(prefix)]
         if name in self.exact:
             found.append(self.exact[name])
         if self.wild is not None and (match := self.wild[0](name)) is not None:
@@ -246,11 +250,11 @@ class _Names:
         self, rules: Sequence[Rule], wide: tuple[_Search, tuple[int, ...]] | None, before: bytes, after: bytes
     ) -> Match:
         """A function of names: nearly all names meet no rule, which four calls into C find out."""
-        exact, suffixes, prefixes, first = self.exact, tuple(self.suffixes), tuple(self.prefixes), self.first
+        exact, ends, starts, first = self.exact, self.ends, self.starts, self.first
         wild = self.wild[0] if self.wild is not None else _nothing
 
         def by_name(name: bytes) -> Rule | None:
-            if name in exact or name.endswith(suffixes) or name.startswith(prefixes) or wild(name):
+            if name in exact or name.endswith(ends) or name.startswith(starts) or wild(name):
                 number = first(name)
                 return None if number is None else rules[number]
             return None
@@ -268,6 +272,11 @@ class _Names:
             return rules[other if number is None else min(number, other)]
 
         return by_path
+
+
+def says_the_same_of_a_file(rule: Rule) -> bool:
+    """Whether a rule that decides about a directory would also decide about a file in its place."""
+    return not rule.pattern.endswith(b"/") and b"**" not in rule.pattern
 
 
 def _nothing(_name: bytes) -> None:

@@ -19,7 +19,7 @@ from flashback.walk.listing import Entry, Item, Kept, Linked, Same
 from flashback.walk.master import Said
 
 BATCH: Final = 400
-"""Items in a frame."""
+"""Items that make a frame; it may have a little more."""
 LARGEST_FRAME: Final = 64 * 1024 * 1024
 
 
@@ -85,9 +85,11 @@ class Sender:
         self.looks: list[Look] = []
         self.linked: list[bytes] = []
 
-    def emit(self, said: Said) -> None:
-        """Take one item or remark."""
-        if isinstance(said, Remark):
+    def emit(self, said: Said | list[Item]) -> None:
+        """Take items, or a remark."""
+        if isinstance(said, list):
+            self.items += said
+        elif isinstance(said, Remark):
             self.remarks.append(Remarked(said.kind.value, said.path, said.detail))
         elif isinstance(said, Look):
             self.looks.append(said)

@@ -20,7 +20,7 @@ from flashback.core.descent import allow_deep_trees
 from flashback.core.events import Remark, RemarkKind
 from flashback.core.text import number
 from flashback.walk.content import Look
-from flashback.walk.filter import Filter
+from flashback.walk.filter import Filter, says_the_same_of_a_file
 from flashback.walk.incumbent import walk_incumbent
 from flashback.walk.links import LONGEST_CHAIN, leaves
 from flashback.walk.listing import Entry, Item, Kept, Kind, Linked, Same
@@ -46,7 +46,9 @@ BATCH: Final = 400
 """Items that are gathered at a time."""
 
 Said = Item | Linked | Remark | Look
-Produce = Callable[[Callable[[Said], None]], None]
+Emit = Callable[[Said | list[Item]], None]
+"""Takes what is said; items also many at a time, in a list that is the taker's from then on."""
+Produce = Callable[[Emit], None]
 Tell = Callable[[Remark | Linked], None]
 
 
@@ -68,7 +70,9 @@ def walk_master(
     times as much by way of /proc. Raises `OSError` when `root` itself cannot be listed.
     """
     tell: Tell = lambda said: None if isinstance(said, Linked) else remark(said)  # noqa: E731
-    return MasterWalk(filter, symlinks, avoid, tell, with_xattrs=with_xattrs, own_process=own_process).walk(root)
+    walk = MasterWalk(filter, symlinks, avoid, tell, with_xattrs=with_xattrs, own_process=own_process)
+    for items in walk.walk(root):
+        yield from items
 
 
 def walking(
@@ -86,13 +90,13 @@ def walking(
     entered, and is given away as `Same`.
     """
 
-    def produce(emit: Callable[[Said], None]) -> None:
+    def produce(emit: Emit) -> None:
         root = os.open(path, ENTER)
         try:
             master = MasterWalk(filter, symlinks, avoid, emit, with_xattrs=with_xattrs, own_process=True)
             master.narrow = narrow
-            for item in master.walk(root):
-                emit(item)
+            for items in master.walk(root):
+                emit(items)
         finally:
             os.close(root)
 
@@ -122,21 +126,21 @@ class MasterWalk:
         self.sockets = 0
         self.narrow: Narrow | None = None
 
-    def walk(self, root: int) -> Iterator[Item]:
-        """See `walk_master`."""
+    def walk(self, root: int) -> Iterator[list[Item]]:
+        """See `walk_master`; some at a time."""
         allow_deep_trees()
         top = self._level(os.dup(root), b"", os.fstat(root), None, links=0)  # closes it when it fails
         stack = [top]
         try:
-            yield top.entry
+            yield [top.entry]
             while stack:
                 items, below, over = self._next(stack[-1])
-                yield from items
                 if below is not None:
                     stack.append(below)
-                    yield below.entry
+                    items.append(below.entry)
                 elif over:
                     os.close(stack.pop().fd)
+                yield items
         finally:
             for level in stack:
                 os.close(level.fd)
@@ -149,7 +153,7 @@ class MasterWalk:
         Nearly all time is spent here, hence names instead of attributes, and calls of nothing but the kernel.
         """
         fd, before, attributes, room = level.fd, level.before, level.attributes, level.room
-        uid, look, list_xattrs = self.uid, os.stat, os.listxattr if self.with_xattrs else _none
+        uid, look, with_xattrs = self.uid, os.stat, self.with_xattrs
         items: list[Item] = []
         if self.own_process:
             os.fchdir(fd)
@@ -169,11 +173,8 @@ class MasterWalk:
                 if found is not None:
                     items.append(found)
             elif not uid or (at.st_uid == uid and at.st_mode & 0o400) or _readable(fd, name):
-                try:
-                    xattrs = list_xattrs(attributes + name, follow_symlinks=False)
-                except OSError:
-                    xattrs = None
-                items.append(file_of(before + name, at, xattrs_of(attributes + name) if xattrs else b""))
+                xattrs = xattrs_of(attributes + name) if with_xattrs else b""
+                items.append(file_of(before + name, at, xattrs))
             else:
                 items.append(self._kept(RemarkKind.UNREADABLE, before + name, os.strerror(errno.EACCES)))
             if len(items) >= BATCH:
@@ -302,9 +303,11 @@ class MasterWalk:
                     if name == OURS:
                         continue
                     markers.append(name)
-                # What no rule meets as a directory none meets as a file: only the others are looked at more closely.
-                if judge_directory(name) is not None and not (links_wait and entry.is_symlink()):
-                    rule = (judge_directory if entry.is_dir(follow_symlinks=False) else judge_file)(name)
+                # What a rule does not meet as a directory it does not meet as a file.
+                rule = judge_directory(name)
+                if rule is not None and not (links_wait and entry.is_symlink()):
+                    if not says_the_same_of_a_file(rule) and not entry.is_dir(follow_symlinks=False):
+                        rule = judge_file(name)
                     if rule is not None and not rule.include:
                         continue
                 names.append(name)
@@ -331,7 +334,7 @@ class MasterWalk:
         return Kept(path)
 
 
-def _none(_name: bytes, *, follow_symlinks: bool = True) -> None:  # noqa: ARG001 - stands for os.listxattr as well
+def _none(_name: bytes) -> None:
     return None
 
 
