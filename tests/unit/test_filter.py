@@ -1,10 +1,12 @@
 """The exclusion rules' language, case by case; tests/tools/test_filter_against_rsync.py asks rsync itself."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from flashback.config.values import Rule
 from flashback.core.errors import ConfigError
-from flashback.walk.filter import Filter
+from flashback.walk.filter import Filter, says_the_same_of_a_file
 
 MATCHES = [
     (b"name", b"name"),
@@ -72,6 +74,9 @@ MISSES = [
     (b"**a[/]b", b"a/b"),
 ]
 
+PATTERNS = st.lists(st.text("ab*?/[]!", min_size=1, max_size=6).map(str.encode), min_size=1, max_size=4)
+PATHS = st.lists(st.sampled_from([b"a", b"b", b"ab"]), min_size=1, max_size=3).map(b"/".join)
+
 
 @pytest.mark.parametrize(("pattern", "path"), MATCHES)
 def test_a_pattern_matches(pattern, path):
@@ -88,6 +93,23 @@ def test_a_pattern_for_directories_matches_no_file(pattern):
     rules = Filter([Rule(pattern)])
     assert rules.excluded(b"build", is_directory=True)
     assert not rules.excluded(b"build", is_directory=False)
+
+
+@given(patterns=PATTERNS, path=PATHS)
+@example(patterns=[b"a/***"], path=b"a")
+@example(patterns=[b"a/", b"a"], path=b"a")
+def test_a_rule_that_is_said_to_say_the_same_of_a_file_does(patterns, path):
+    filter_ = Filter([Rule(pattern) for pattern in patterns])
+    rule = filter_.verdict(path, is_directory=True)
+    if rule is not None and says_the_same_of_a_file(rule):
+        assert filter_.verdict(path, is_directory=False) is rule
+
+
+@given(patterns=PATTERNS, path=PATHS)
+def test_what_no_rule_meets_as_a_directory_none_meets_as_a_file(patterns, path):
+    filter_ = Filter([Rule(pattern) for pattern in patterns])
+    if filter_.verdict(path, is_directory=True) is None:
+        assert filter_.verdict(path, is_directory=False) is None
 
 
 def test_the_first_rule_that_matches_decides_whatever_its_form():
