@@ -111,7 +111,7 @@ class WalkAhead(MasterWalk):
 
         Files are looked at, those that the rules leave out as well: to ask the rules costs more.
         """
-        judge = level.place.directory if level.place is not None else _no_rule
+        judge = level.place.directory
         found: list[tuple[bytes, int]] = []
         markers: list[bytes] = []
         with os.scandir(level.fd) as entries:
@@ -151,10 +151,6 @@ class WalkAhead(MasterWalk):
         for name, inode in later:
             if self.claims[inode % CLAIMS] == TAKEN:
                 yield name
-
-
-def _no_rule(_name: bytes) -> None:
-    return None
 
 
 def _nothing(_said: object) -> None:

@@ -281,3 +281,7 @@ def says_the_same_of_a_file(rule: Rule) -> bool:
 
 def _nothing(_name: bytes) -> None:
     return None
+
+
+NO_RULE: Final = Place(_nothing, _nothing)
+"""Where nothing is left out."""

@@ -19,7 +19,7 @@ from flashback.walk.listing import Entry, Item, Kept, Linked, Same
 from flashback.walk.master import Said
 
 BATCH: Final = 400
-"""Items that make a frame; it may have a little more."""
+"""Items that make a frame; as they may come many at a time, it may have nearly twice as many."""
 LARGEST_FRAME: Final = 64 * 1024 * 1024
 
 

@@ -47,7 +47,7 @@ BATCH: Final = 400
 
 Said = Item | Linked | Remark | Look
 Emit = Callable[[Said | list[Item]], None]
-"""Takes what is said; items also many at a time, in a list that is the taker's from then on."""
+"""Takes what is said; items also many at a time."""
 Produce = Callable[[Emit], None]
 Tell = Callable[[Remark | Linked], None]
 
@@ -292,8 +292,8 @@ class MasterWalk:
         """
         if self.uid and not os.access(b".", os.X_OK, dir_fd=level.fd, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        links_wait, place = self.symlinks is not Symlinks.KEEP, level.place
-        judge_file, judge_directory = (place.file, place.directory) if place is not None else (_none, _none)
+        links_wait = self.symlinks is not Symlinks.KEEP
+        judge_file, judge_directory = level.place.file, level.place.directory
         names: list[bytes] = []
         markers: list[bytes] = []
         with os.scandir(level.fd) as entries:
@@ -332,10 +332,6 @@ class MasterWalk:
     def _kept(self, kind: RemarkKind, path: bytes, detail: str = "") -> Kept:
         self.tell(Remark(kind, path=path, detail=detail))
         return Kept(path)
-
-
-def _none(_name: bytes) -> None:
-    return None
 
 
 def _readable(fd: int, name: bytes) -> bool:

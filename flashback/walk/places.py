@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from flashback.walk.filter import Place
+from flashback.walk.filter import NO_RULE, Place
 from flashback.walk.listing import Entry, Kind
 
 ENCODING: Final = sys.getfilesystemencoding()
@@ -37,7 +37,7 @@ class Level:
     names: Iterator[bytes]
     attributes: bytes
     parent: Level | None = None
-    place: Place | None = None
+    place: Place = NO_RULE
     links: int = 0
     room: int = 255
     marked: bool = False
@@ -45,8 +45,6 @@ class Level:
 
     def leaves_out(self, name: bytes, *, directory: bool) -> bool:
         """Whether the rules exclude a link in it that is taken for a directory, or for a file."""
-        if self.place is None:
-            return False
         rule = (self.place.directory if directory else self.place.file)(name)
         return rule is not None and not rule.include
 
