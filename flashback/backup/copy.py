@@ -98,6 +98,9 @@ def bring_up_to_date(
         )
         work.move()
         work.copy(requests)
+        if work.vanished:
+            with _opened(master, changes.master_root):
+                pass  # it is where it was: files have vanished, and not all of it
     work.delete()
     return work.result()
 
@@ -164,6 +167,11 @@ class _Work:
         rsync.copy(self.run, requests, on_progress=self._progress, on_outcome=self._heed, watch=self.watch)
         copied = sum(outcome.copied for outcome in self.outcomes)
         self.tell(StepDone(Step.COPY, time.monotonic() - begun, size(copied)))
+
+    @property
+    def vanished(self) -> bool:
+        """Whether anything was gone when it was to be copied: so it seems where the master was unmounted (--lazy)."""
+        return any(outcome.vanished for outcome in self.outcomes)
 
     def delete(self) -> None:
         """Remove what the master does not have any more."""

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -458,6 +459,26 @@ def test_a_master_that_is_another_directory_by_now_stops_the_run(rig: Rig) -> No
     rig.master.rmdir()
     with pytest.raises(NotFinished, match="cannot be opened"):
         rig.copy(changes)
+
+
+def test_a_master_that_went_while_its_files_were_copied_stops_the_run_before_anything_is_deleted(rig: Rig) -> None:
+    """As after `umount --lazy`: rsync finds nothing any more where the files were, and calls them vanished."""
+    (rig.master / "old").write_text("x")
+    rig.copy()
+    (rig.master / "old").unlink()
+    (rig.master / "new").write_text("x")
+
+    class Unmounting(Programs):
+        def streams(self, streams: Iterable[Stream], **how: Any) -> None:
+            (rig.master / "new").unlink()
+            rig.master.rename(rig.master.with_name("away"))
+            rig.master.mkdir()
+            super().streams(streams, **how)
+
+    rig.run = Unmounting()
+    with pytest.raises(NotFinished, match="unmounted"):
+        rig.copy()
+    assert os.listdir(rig.current) == ["old"]
 
 
 def test_a_full_drive_is_said_to_be_full(rig: Rig, make_btrfs: Callable[[str], Path]) -> None:
